@@ -1,0 +1,64 @@
+"""`Evidence`: what is known about one case before the generalist speaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.retrieval import Neighbour
+from gsco.specialists import Opinion
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Opinions of the specialists and the most similar known cases, about one case.
+
+    Attributes:
+        opinions: one per specialist, probabilities in the task's option order.
+        neighbours: most similar first.
+    """
+
+    opinions: tuple[Opinion, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+
+    def votes(self, n_options: int) -> NDArray[np.int64]:
+        """How many specialists choose each option, shape (n_options,)."""
+        counts = np.zeros(n_options, dtype=np.int64)
+        for opinion in self.opinions:
+            counts[opinion.choice] += 1
+        return counts
+
+    def mean_probability(self) -> NDArray[np.float64]:
+        """Mean of the opinions' probabilities, shape (n_options,); ValueError without opinions."""
+        if not self.opinions:
+            raise ValueError("no opinions to average")
+        return np.asarray([o.probabilities for o in self.opinions], dtype=np.float64).mean(axis=0)
+
+    def neighbour_votes(self, keys: tuple[str, ...]) -> NDArray[np.int64]:
+        """How many neighbours carry each option key, shape (len(keys),)."""
+        counts = Counter(label for neighbour in self.neighbours for label in neighbour.labels)
+        return np.asarray([counts.get(key, 0) for key in keys], dtype=np.int64)
+
+    def majority(self, n_options: int) -> int:
+        """The option with most specialists' votes; ties go to the higher mean probability."""
+        votes = self.votes(n_options)
+        mean = self.mean_probability()
+        return int(max(range(n_options), key=lambda i: (votes[i], mean[i], -i)))
+
+    def neighbour_choice(self, keys: tuple[str, ...]) -> int:
+        """The option most neighbours carry; ties go to the larger summed similarity, then the earlier."""
+        votes = self.neighbour_votes(keys)
+        weight = np.zeros(len(keys))
+        for neighbour in self.neighbours:
+            for label in neighbour.labels:
+                if label in keys:
+                    weight[keys.index(label)] += neighbour.similarity
+        return int(max(range(len(keys)), key=lambda i: (votes[i], weight[i], -i)))
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the specialists choose different options."""
+        return len({opinion.choice for opinion in self.opinions}) > 1

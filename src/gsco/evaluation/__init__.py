@@ -1,0 +1,1 @@
+"""Evaluation: parsing, metrics, statistics, the resumable run and its page."""

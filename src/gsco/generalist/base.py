@@ -1,0 +1,74 @@
+"""The one interface behind which every vision-language model stands. It knows nothing of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.cases import ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a generalist.
+
+    Attributes:
+        prompt: the user turn, without image placeholders or chat markup (the backend adds its own).
+        image: the image asked about; None for a text-only question.
+        choices: the strings that may follow, for `Generalist.score_options`.
+    """
+
+    prompt: str
+    image: ImageRef | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OptionScores:
+    """How probable each choice of a `Request` is.
+
+    Attributes:
+        log_probabilities: natural log of the probability of each choice among the choices given,
+            shape (n_choices,); ``exp`` sums to 1.
+    """
+
+    log_probabilities: tuple[float, ...]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Probability of each choice, shape (n_choices,), summing to 1."""
+        p = np.exp(np.asarray(self.log_probabilities, dtype=np.float64))
+        return p / p.sum()
+
+    @property
+    def choice(self) -> int:
+        """Position of the most probable choice."""
+        return int(np.argmax(self.log_probabilities))
+
+
+@runtime_checkable
+class Generalist(Protocol):
+    """A vision-language model that answers batches of requests.
+
+    Implementations may use that neighbouring requests share an image (callers keep them together)
+    and must return the same answers, up to floating point, however requests are batched.
+
+    Attributes:
+        name: what a log calls it.
+        fingerprint: changes whenever the answers may change (weights, revision, settings).
+    """
+
+    name: str
+    fingerprint: str
+
+    def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:
+        """Greedy continuation of each request, without the prompt."""
+        ...
+
+    def score_options(self, requests: Sequence[Request]) -> list[OptionScores]:
+        """Probability of each of the request's `choices`; ValueError for a request without choices."""
+        ...
