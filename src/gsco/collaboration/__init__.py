@@ -1,5 +1,21 @@
 """Collaboration: evidence + prompt template + generalist → answer."""
 
+from gsco.collaboration.answer import Answer
+from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
+from gsco.collaboration.templates import TEMPLATES, Prompt, Template, get_template, register_template
 
-__all__ = ["Evidence"]
+__all__ = [
+    "CONTROLS",
+    "GENERALIST_ARMS",
+    "TEMPLATES",
+    "Answer",
+    "Collaboration",
+    "Evidence",
+    "Prompt",
+    "Template",
+    "controls",
+    "get_template",
+    "register_template",
+    "restrict",
+]

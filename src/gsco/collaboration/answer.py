@@ -1,0 +1,28 @@
+"""`Answer`: the outcome of one arm for one case, with the exact prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One arm's answer to one case.
+
+    Attributes:
+        case_id: the case.
+        arm: the arm (``gsco``, ``majority_vote``, ``specialist:<name>``, ...).
+        prediction: an option key; None when a free text could not be read.
+        probabilities: option key -> probability, summing to 1; None where the arm gives none.
+        prompt: the exact text the generalist was given; None for controls.
+        raw: what the generalist wrote (free generation only).
+        template: name of the prompt template; None for controls.
+    """
+
+    case_id: str
+    arm: str
+    prediction: str | None
+    probabilities: dict[str, float] | None = None
+    prompt: str | None = None
+    raw: str | None = None
+    template: str | None = None

@@ -1,0 +1,153 @@
+"""Arms and controls: the ways to answer a case from the same evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.cases import Case, Task
+from gsco.collaboration.answer import Answer
+from gsco.collaboration.evidence import Evidence
+from gsco.collaboration.templates import Template
+from gsco.generalist import Generalist, Request
+
+GENERALIST_ARMS: tuple[str, ...] = ("generalist", "moed", "rad", "gsco")
+CONTROLS: tuple[str, ...] = ("best_specialist", "majority_vote", "mean_probability", "neighbour_vote")
+Mode = Literal["score", "generate"]
+
+
+def restrict(evidence: Evidence, arm: str) -> Evidence:
+    """The part of the evidence that an arm may hear; ValueError for an unknown arm."""
+    if arm not in GENERALIST_ARMS:
+        raise ValueError(f"{arm!r} is not one of {GENERALIST_ARMS}")
+    return Evidence(
+        opinions=evidence.opinions if arm in ("moed", "gsco") else (),
+        neighbours=evidence.neighbours if arm in ("rad", "gsco") else (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Collaboration:
+    """Evidence + prompt template + generalist -> answers.
+
+    Attributes:
+        generalist: who makes the final call.
+        template: how the evidence is put into words.
+        mode: ``score`` (probability of each option; always a valid answer) or ``generate``
+            (free text, read by `parse`).
+        parse: free text and option names -> position of the option, or None when it cannot be read;
+            needed for ``generate`` only.
+    """
+
+    generalist: Generalist
+    template: Template
+    mode: Mode = "score"
+    parse: Callable[[str, Sequence[str]], int | None] | None = None
+
+    def answer(
+        self, cases: Sequence[Case], task: Task, evidence: Sequence[Evidence], arms: Sequence[str] = GENERALIST_ARMS
+    ) -> list[Answer]:
+        """Answer each case in each arm, all arms of a case one after the other.
+
+        The order lets a generalist encode an image, and what the prompts share, once.
+
+        Args:
+            cases: n cases.
+            task: a closed, single-label task.
+            evidence: n pieces of evidence, aligned with `cases`.
+            arms: which of `GENERALIST_ARMS`.
+
+        Returns:
+            n x len(arms) answers, by case, then by arm.
+        """
+        if len(cases) != len(evidence):
+            raise ValueError(f"{len(cases)} cases but {len(evidence)} pieces of evidence")
+        keyed = [(case, arm) for case in cases for arm in arms]
+        prompts = [
+            self.template.render(task, restrict(known, arm)) for known in evidence for arm in arms
+        ]
+        requests = [
+            Request(prompt.text, case.image, prompt.choices) for (case, _), prompt in zip(keyed, prompts, strict=True)
+        ]
+        answers = []
+        if self.mode == "score":
+            for (case, arm), prompt, scores in zip(
+                keyed, prompts, self.generalist.score_options(requests), strict=True
+            ):
+                answers.append(
+                    self._answer(case, arm, prompt.text, task, scores.choice, scores.probabilities, None)
+                )
+        else:
+            if self.parse is None:
+                raise ValueError("free generation needs a parser")
+            for (case, arm), prompt, text in zip(keyed, prompts, self.generalist.generate(requests), strict=True):
+                position = self.parse(text, task.names)
+                answers.append(self._answer(case, arm, prompt.text, task, position, None, text))
+        return answers
+
+    def _answer(
+        self,
+        case: Case,
+        arm: str,
+        prompt: str,
+        task: Task,
+        position: int | None,
+        probabilities: NDArray[np.float64] | None,
+        raw: str | None,
+    ) -> Answer:
+        return Answer(
+            case_id=case.id,
+            arm=arm,
+            prediction=None if position is None else task.keys[position],
+            probabilities=_by_key(task, probabilities),
+            prompt=prompt,
+            raw=raw,
+            template=self.template.name,
+        )
+
+
+def _by_key(task: Task, probabilities: NDArray[np.float64] | None) -> dict[str, float] | None:
+    if probabilities is None:
+        return None
+    return {key: float(p) for key, p in zip(task.keys, probabilities, strict=True)}
+
+
+def controls(case: Case, task: Task, evidence: Evidence, *, best: str | None = None) -> list[Answer]:
+    """What the same evidence says without a generalist.
+
+    Each specialist alone (``specialist:<name>``), the best one by validation, majority vote (ties to
+    the higher mean probability; its probabilities are vote shares), mean probability, and the vote of
+    the neighbours (ties to the larger summed similarity; its probabilities are vote shares).
+
+    Args:
+        case: the case.
+        task: a closed, single-label task.
+        evidence: opinions and neighbours of this case; a control without its evidence is left out.
+        best: name of the specialist that was best on validation.
+    """
+    n = len(task.options)
+    out: list[Answer] = []
+
+    def add(arm: str, position: int, probabilities: NDArray[np.float64]) -> None:
+        out.append(
+            Answer(case_id=case.id, arm=arm, prediction=task.keys[position], probabilities=_by_key(task, probabilities))
+        )
+
+    for opinion in evidence.opinions:
+        add(f"specialist:{opinion.specialist}", opinion.choice, np.asarray(opinion.probabilities))
+    for opinion in evidence.opinions:
+        if opinion.specialist == best:
+            add("best_specialist", opinion.choice, np.asarray(opinion.probabilities))
+    if evidence.opinions:
+        add("majority_vote", evidence.majority(n), evidence.votes(n) / len(evidence.opinions))
+        mean = evidence.mean_probability()
+        add("mean_probability", int(np.argmax(mean)), mean)
+    if evidence.neighbours:
+        votes = evidence.neighbour_votes(task.keys)
+        if votes.sum():
+            add("neighbour_vote", evidence.neighbour_choice(task.keys), votes / votes.sum())
+    return out

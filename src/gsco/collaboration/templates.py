@@ -1,0 +1,150 @@
+"""Prompt templates: what a generalist is told about one case, word for word.
+
+A template turns a task and the evidence at hand into a `Prompt`. It is chosen by name and says only
+what the evidence holds, so the four arms differ in the evidence alone:
+
+========  ==================  ============================
+arm       opinions            neighbours
+========  ==================  ============================
+generalist  no                no
+moed        yes               no
+rad         no                yes
+gsco        yes               yes
+========  ==================  ============================
+
+``paper`` keeps the published structure (He et al. 2026: role, task, modality, closed options, labels of
+the similar cases, labels of the specialists, exactly one option) and is answered by the option's name.
+``evidence`` shows the same evidence with numbers, sorted by option, with reliability and conflict named,
+and is answered by a letter.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gsco.cases import Task
+from gsco.collaboration.evidence import Evidence
+from gsco.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The user turn and what may follow it.
+
+    Attributes:
+        text: the prompt, without image placeholder or chat markup.
+        choices: the answer string of each option, in the task's option order.
+    """
+
+    text: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A named way to put evidence into words."""
+
+    name: str
+    description: str
+    render: Callable[[Task, Evidence], Prompt]
+
+
+TEMPLATES: dict[str, Template] = {}
+
+
+def register_template(template: Template) -> Template:
+    """Make a template known by its name; ValueError where the name is taken."""
+    if template.name in TEMPLATES:
+        raise ValueError(f"a template named {template.name!r} is registered already")
+    TEMPLATES[template.name] = template
+    return template
+
+
+def get_template(name: str) -> Template:
+    """The template of that name; UserError naming the known ones."""
+    try:
+        return TEMPLATES[name]
+    except KeyError:
+        known = ", ".join(sorted(TEMPLATES))
+        raise UserError(f"no prompt template named {name!r}", remedy=f"Choose one of: {known}") from None
+
+
+def letters(n: int) -> tuple[str, ...]:
+    """Answer letters A, B, ... for `n` options; ValueError above 26."""
+    if n > len(string.ascii_uppercase):
+        raise ValueError(f"{n} options are more than there are letters")
+    return tuple(string.ascii_uppercase[:n])
+
+
+def _check(task: Task, evidence: Evidence) -> None:
+    if not task.options:
+        raise ValueError(f"a {task.kind} task without options has no closed prompt")
+    for opinion in evidence.opinions:
+        if len(opinion.probabilities) != len(task.options):
+            raise ValueError(
+                f"{opinion.specialist} gives {len(opinion.probabilities)} probabilities for {len(task.options)} options"
+            )
+
+
+def _paper(task: Task, evidence: Evidence) -> Prompt:
+    _check(task, evidence)
+    name = dict(zip(task.keys, task.names, strict=True))
+    lines = [
+        "You are a helpful medical assistant.",
+        "Your task is disease diagnosis.",
+        f"The image modality is {task.modality}.",
+        f"The possible diagnoses are: {', '.join(task.names)}.",
+    ]
+    if evidence.neighbours:
+        similar = ", ".join(name.get(label, label) for n in evidence.neighbours for label in n.labels)
+        lines.append(f"The most similar known cases were diagnosed as: {similar}.")
+    if evidence.opinions:
+        said = ", ".join(task.names[opinion.choice] for opinion in evidence.opinions)
+        lines.append(f"The specialist models diagnose this image as: {said}.")
+    lines.append("Answer with exactly one of the possible diagnoses.")
+    return Prompt("\n".join(lines), task.names)
+
+
+def percent(value: float) -> str:
+    """A probability in [0, 1] as whole percent."""
+    return f"{round(100 * value)}%"
+
+
+def _evidence(task: Task, evidence: Evidence) -> Prompt:
+    _check(task, evidence)
+    marks = letters(len(task.options))
+    shown = []
+    if evidence.opinions:
+        shown.append("the specialists' mean probability")
+        mean = evidence.mean_probability()
+    if evidence.neighbours:
+        shown.append("similar known cases")
+        similar = evidence.neighbour_votes(task.keys)
+    head = f"Diagnose this image ({task.modality}).\nOptions"
+    lines = [f"{head}, with {' and '.join(shown)}:" if shown else f"{head}:"]
+    for i, (mark, name) in enumerate(zip(marks, task.names, strict=True)):
+        facts = []
+        if evidence.opinions:
+            facts.append(percent(float(mean[i])))
+        if evidence.neighbours:
+            facts.append(f"similar {similar[i]}/{len(evidence.neighbours)}")
+        lines.append(f"{mark}. {name}" + (f": {', '.join(facts)}" if facts else ""))
+    if evidence.opinions:
+        said = ", ".join(
+            marks[o.choice] + (f" ({percent(o.reliability)})" if o.reliability is not None else "")
+            for o in evidence.opinions
+        )
+        verdict = "They disagree." if evidence.conflict else "They agree."
+        lines.append(f"Specialists (reliability): {said}." + (f" {verdict}" if len(evidence.opinions) > 1 else ""))
+    lines.append("Answer with one letter.")
+    return Prompt("\n".join(lines), marks)
+
+
+register_template(
+    Template("paper", "labels only, as published; answered by the option's name", _paper)
+)
+register_template(
+    Template("evidence", "probabilities, similar cases, reliability and conflict; answered by a letter", _evidence)
+)
