@@ -5,12 +5,15 @@ All lengths are fractions of the image's side; x runs to the right of the image,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+# In practice float32: Python numbers do not widen it (NumPy 2 promotion), which the stubs cannot express.
+Plane = NDArray[np.floating[Any]]
 
 # How far the costophrenic angle lies below the top of the diaphragm's dome.
 ANGLE_DEPTH = 0.115
@@ -67,7 +70,7 @@ class Anatomy:
             habitus=u(0.0, 1.0),
             breast=u(0.03, 0.12) if u() < 0.4 else 0.0,
             rib_spacing=u(0.066, 0.080),
-            rib_contrast=u(0.05, 0.10),
+            rib_contrast=u(0.07, 0.13),
             spine_contrast=u(0.04, 0.08),
             vessels=u(0.10, 0.20),
             tree_seed=int(rng.integers(2**31)),
@@ -106,18 +109,49 @@ class Pose:
         dx, dy = x, y - 0.5
         return float(self.midline + c * dx - s * dy), float(0.5 + self.shift + s * dx + c * dy)
 
+    def points(self, sign: int, local: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Image coordinates of points given as (distance from the midline on side `sign`, height), (n, 2)."""
+        c, s = np.cos(self.tilt), np.sin(self.tilt)
+        dx, dy = sign * local[:, 0], local[:, 1] - 0.5
+        return np.stack([self.midline + c * dx - s * dy, 0.5 + self.shift + s * dx + c * dy], axis=1)
+
     def grid(self, size: int) -> tuple[Plane, Plane]:
         """Upright coordinates (x from the midline, y) of every pixel, each (size, size) float32."""
-        axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
-        c, s = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
-        dx = (axis - np.float32(self.midline))[None, :]
-        dy = (axis - np.float32(0.5 + self.shift))[:, None]
-        return c * dx + s * dy, -s * dx + c * dy + np.float32(0.5)
+        axis = (np.arange(size, dtype=np.float32) + 0.5) / size
+        c, s = math.cos(self.tilt), math.sin(self.tilt)
+        dx = (axis - self.midline)[None, :]
+        dy = (axis - 0.5 - self.shift)[:, None]
+        return c * dx + s * dy, c * dy - s * dx + 0.5
 
 
 def sigmoid(z: Plane) -> Plane:
-    """Logistic function, float32, without overflow."""
-    return np.float32(0.5) * (np.tanh(np.float32(0.5) * z) + np.float32(1.0))
+    """Logistic function without overflow."""
+    out: Plane = np.tanh(0.5 * z)
+    out += 1.0
+    out *= 0.5
+    return out
+
+
+def length(dx: Plane, dy: Plane) -> Plane:
+    """Euclidean length (`numpy.hypot` guards against overflow, at ten times the price)."""
+    out: Plane = np.sqrt(dx * dx + dy * dy)
+    return out
+
+
+def blur(plane: Plane, width: float) -> Plane:
+    """Gaussian blur with reflected borders; `width` is the standard deviation in pixels."""
+    if width <= 0:
+        return plane
+    radius = max(1, int(np.ceil(2.5 * width)))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
+    for axis in (0, 1):
+        padded = np.pad(plane, [(radius, radius) if a == axis else (0, 0) for a in (0, 1)], mode="reflect")
+        n = plane.shape[axis]
+        out = np.zeros_like(plane)
+        for i, tap in enumerate((taps / taps.sum()).tolist()):
+            out += tap * (padded[i : i + n] if axis == 0 else padded[:, i : i + n])
+        plane = out
+    return plane
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,26 +175,38 @@ class LungShape:
         """y of the costophrenic angle."""
         return self.dome + ANGLE_DEPTH
 
-    def lateral(self, y: Plane | float) -> Plane:
+    def _depth(self, y: Plane) -> Plane:
+        """0 at the apex, 1 at the costophrenic angle."""
+        depth: Plane = (y - self.apex) / (self.angle - self.apex)
+        return np.clip(depth, 0.0, 1.0)
+
+    def lateral(self, y: Plane) -> Plane:
         """Distance of the chest wall from the midline at height y."""
-        t = np.clip((np.asarray(y, np.float32) - self.apex) / (self.angle - self.apex), 0.0, 1.0)
-        wall = (1.0 - (1.0 - t) ** 3.0) ** 0.5
-        return np.asarray(self.half_width * wall * (0.90 + 0.10 * t), dtype=np.float32)
+        t = self._depth(y)
+        left = 1 - t
+        squared = left * left
+        wall: Plane = np.sqrt(1 - squared * squared) * (0.90 + 0.10 * t)
+        return self.half_width * wall
+
+    def medial(self, y: Plane) -> Plane:
+        """Distance of the mediastinal edge from the midline: the apex is rounded, away from the spine."""
+        return self.mediastinum + 0.05 * np.exp(-self._depth(y) * 14)
 
     def base(self, away: Plane) -> Plane:
-        """y of the diaphragm at a distance from the midline."""
+        """Height of the diaphragm at a distance from the midline."""
         offset = away / self.half_width - 0.42
-        return np.asarray(
-            self.dome + np.where(offset > 0, ANGLE_DEPTH / 0.58**2 * 0.9, 0.10) * offset * offset,
-            dtype=np.float32,
+        return self.dome + offset * offset * np.where(offset > 0, 0.9 * ANGLE_DEPTH / 0.58**2, 0.10).astype(
+            away.dtype
         )
 
     def mask(self, away: Plane, y: Plane, soft: float = 0.007) -> Plane:
         """How much of each pixel is lung, 0 to 1."""
-        inverse = np.float32(1.0 / soft)
-        edge = np.minimum(self.lateral(y) - away, away - np.float32(self.mediastinum))
-        edge = np.minimum(edge, self.base(away) - y)
-        return sigmoid(edge * inverse)
+        edge = np.minimum(self.lateral(y) - away, away - self.medial(y))
+        return sigmoid(np.minimum(edge, self.base(away) - y) / soft)
+
+    def width_at(self, y: float) -> float:
+        """Distance of the chest wall from the midline at one height."""
+        return float(self.lateral(np.asarray([y]))[0])
 
 
 def lung_shape(anatomy: Anatomy, pose: Pose, side: str) -> LungShape:

@@ -155,7 +155,9 @@ def _write(folder: Path, n: int, seed: int, size: int, scanners: tuple[str, ...]
 
     from gsco.cases.phantoms.draw import draw_phantom
 
-    rows, questions, reports = [], [], []
+    rows: list[list[str]] = []
+    questions: list[dict[str, str]] = []
+    reports: list[dict[str, str]] = []
     for item in _plan(n, seed, scanners):
         f, patient = item.spec.finding, f"phantom-{item.patient:05d}"
         Image.fromarray(draw_phantom(item.spec, size=size)).save(folder / item.image, compress_level=4)

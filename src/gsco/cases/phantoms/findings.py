@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gsco.cases.phantoms.anatomy import Anatomy, Pose, lung_shape, outward
+from gsco.cases.phantoms.body import heart_centre
 
 FindingKind = Literal["no_finding", "effusion", "pneumothorax", "nodule", "consolidation", "cardiomegaly"]
 FINDINGS: tuple[FindingKind, ...] = (
@@ -30,8 +31,8 @@ _NAMES = {
 _SIZES = {
     "effusion": (0.12, 0.20),
     "pneumothorax": (0.065, 0.100),
-    "nodule": (0.055, 0.080),
-    "consolidation": (0.20, 0.27),
+    "nodule": (0.073, 0.097),
+    "consolidation": (0.22, 0.28),
     "cardiomegaly": (0.58, 0.63),
 }
 
@@ -101,11 +102,11 @@ class Finding:
         elif kind == "pneumothorax":
             size = float(u(0.04, 0.13))
             height = lung.apex + 0.35 * (lung.angle - lung.apex)
-            away = float(lung.lateral(height)) - 0.5 * size
+            away = lung.width_at(height) - 0.5 * size
         else:
-            size = float(u(0.035, 0.10) if kind == "nodule" else u(0.14, 0.33))
+            size = float(u(0.05, 0.12) if kind == "nodule" else u(0.16, 0.34))
             height = float(u(lung.apex + 0.11, lung.dome - 0.08))
-            wall, inner = float(lung.lateral(height)), lung.mediastinum + 0.05
+            wall, inner = lung.width_at(height), lung.mediastinum + 0.05
             # The heart hides the left lower zone's medial part: keep small things lateral of it.
             if side == "left" and height > 0.5 * (lung.apex + lung.dome):
                 inner = max(inner, 2 * anatomy.heart_ratio * anatomy.half_width * 0.66 + 0.02)
@@ -113,9 +114,3 @@ class Finding:
             away = float(u(min(inner, wall - margin - 0.01), wall - margin))
         x, y = pose.to_image(outward(side) * away, height)
         return Finding(kind, side, x, y, size, contrast, (away, height), seed)
-
-
-def heart_centre(anatomy: Anatomy, pose: Pose, ratio: float) -> tuple[float, float]:
-    """Centre of the heart relative to the midline: two thirds of its width lie on the patient's left."""
-    width = 2 * anatomy.half_width * ratio
-    return 0.16 * width, anatomy.dome + pose.inspiration - 0.055 - 0.10 * (ratio - 0.45)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.cases.phantoms.anatomy import Plane
+from gsco.cases.phantoms.anatomy import Plane, blur
 
 # 5 x 7 dot letters of the lead markers.
 _GLYPHS = {
@@ -46,26 +46,8 @@ class Scanner:
 
 SCANNERS: dict[str, Scanner] = {
     "A": Scanner(1.15, 0.01, 0.97, 0.016, 0.0, 0.0, 0.6, 0.0, "L", 0.05),
-    "B": Scanner(0.72, 0.10, 0.90, 0.030, 1.0, 1.0, 0.0, 0.035, "R", 0.90),
+    "B": Scanner(0.72, 0.10, 0.90, 0.022, 1.0, 1.0, 0.0, 0.035, "R", 0.90),
 }
-
-
-def blur(plane: Plane, width: float) -> Plane:
-    """Gaussian blur with reflected borders; `width` is the standard deviation in pixels."""
-    if width <= 0:
-        return plane
-    radius = max(1, int(np.ceil(2.5 * width)))
-    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2).astype(np.float32)
-    taps /= taps.sum()
-    for axis in (0, 1):
-        pad = [(radius, radius) if a == axis else (0, 0) for a in (0, 1)]
-        padded = np.pad(plane, pad, mode="reflect")
-        n = plane.shape[axis]
-        out = np.zeros_like(plane)
-        for i, tap in enumerate(taps):
-            out += tap * (padded[i : i + n] if axis == 0 else padded[:, i : i + n])
-        plane = out
-    return plane
 
 
 def render(attenuation: Plane, scanner: Scanner, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -83,16 +65,15 @@ def render(attenuation: Plane, scanner: Scanner, rng: np.random.Generator) -> ND
     scale = size / 224
     plane = blur(attenuation, scanner.blur * scale)
     if scanner.sharpen:
-        plane = plane + np.float32(scanner.sharpen) * (plane - blur(plane, 1.2 * scale))
-    plane = np.clip(plane, 0.0, 1.2) / np.float32(1.2)
-    plane = plane ** np.float32(scanner.gamma)
-    grain = rng.standard_normal((size, size), dtype=np.float32)
+        plane = plane + scanner.sharpen * (plane - blur(plane, 1.2 * scale))
+    plane = (np.clip(plane, 0.0, 1.2) / 1.2) ** scanner.gamma
+    grain: Plane = rng.standard_normal((size, size), dtype=np.float32)
     if scanner.grain:
         grain = blur(grain, scanner.grain * scale)
-        grain /= grain.std()
+        grain = grain / grain.std()
     # Fewer quanta pass through dense tissue, so it is noisier.
-    plane = plane + np.float32(scanner.noise) * (np.float32(0.6) + np.float32(0.8) * plane) * grain
-    plane = np.float32(scanner.black) + np.float32(scanner.white - scanner.black) * plane
+    plane = plane + scanner.noise * (0.6 + 0.8 * plane) * grain
+    plane = scanner.black + (scanner.white - scanner.black) * plane
     _collimate(plane, scanner)
     _mark(plane, scanner)
     return np.clip(np.rint(plane * 255), 0, 255).astype(np.uint8)
@@ -102,7 +83,7 @@ def _collimate(plane: Plane, scanner: Scanner) -> None:
     border = round(scanner.collimation * plane.shape[0])
     if border:
         for edge in (plane[:border], plane[-border:], plane[:, :border], plane[:, -border:]):
-            edge *= np.float32(0.15)
+            edge *= 0.15
 
 
 def _mark(plane: Plane, scanner: Scanner) -> None:
