@@ -116,18 +116,18 @@ def load_conversations(
             group = _images(record)[0]
         identity = str(record.get("id", f"record-{number}"))
         turns = record["conversations"]
-        for turn in range(0, len(turns), 2):
-            cases.append(
-                Case(
-                    identity if len(turns) == 2 else f"{identity}#{turn // 2}",
-                    images,
-                    split=cast(Split, given or "train"),
-                    patient_id=patient,
-                    group=group,
-                    question=turns[turn]["value"].replace(IMAGE_TAG, "").strip(),
-                    answer=turns[turn + 1]["value"].strip(),
-                )
+        cases.extend(
+            Case(
+                identity if len(turns) == 2 else f"{identity}#{turn // 2}",
+                images,
+                split=cast(Split, given or "train"),
+                patient_id=patient,
+                group=group,
+                question=turns[turn]["value"].replace(IMAGE_TAG, "").strip(),
+                answer=turns[turn + 1]["value"].strip(),
             )
+            for turn in range(0, len(turns), 2)
+        )
     if not cases:
         raise DatasetError("holds no conversation", where=str(path))
     if len(stated) > 1:

@@ -32,7 +32,6 @@ from gsco.errors import ImageError, UserError
 if TYPE_CHECKING:
     from PIL import Image
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -50,7 +49,6 @@ def load_dicom(path: Path, index: int | None = None, *, max_pixels: int) -> Imag
     """
     where = str(path)
     try:
-        import pydicom
         from pydicom.errors import InvalidDicomError
     except ImportError:
         raise UserError(
@@ -62,10 +60,9 @@ def load_dicom(path: Path, index: int | None = None, *, max_pixels: int) -> Imag
 
     try:
         with quiet_warnings():
-            _check_deflated(path, max_pixels, where)
-            header = pydicom.dcmread(path, stop_before_pixels=True)
+            header = _read(path, max_pixels, where, stop_before_pixels=True)
             frame = _check_header(header, index, max_pixels, where)
-            dataset = pydicom.dcmread(path)
+            dataset = _read(path, max_pixels, where)
             if not any(name in dataset for name in _PIXELS):
                 raise _without_pixels(dataset, where)
             pixels = _render(dataset, frame, where)
@@ -104,7 +101,7 @@ def apply_window(
     if function == "LINEAR_EXACT":
         return np.clip((values - center) / width + 0.5, 0.0, 1.0)
     if function == "SIGMOID":
-        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0)))
+        return np.asarray(1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0))))
     raise ValueError(f"unknown VOI LUT function {function}")
 
 
@@ -120,23 +117,41 @@ def _check_header(header: Any, index: int | None, max_pixels: int, where: str) -
     return frame
 
 
-def _check_deflated(path: Path, max_pixels: int, where: str) -> None:
-    """Refuse a deflated object that would unpack to more than any image of `max_pixels` needs."""
-    from pydicom.filereader import read_preamble
-    from pydicom.filereader import _read_file_meta_info as read_meta
+def _read(path: Path, max_pixels: int, where: str, **how: Any) -> Any:
+    """The object in a file. One without preamble is taken where its first tag is a usual one."""
+    import pydicom
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     with path.open("rb") as file:
-        if read_preamble(file, force=True) is None:
-            return
-        meta = read_meta(file)
-        if meta.get("TransferSyntaxUID") != _DEFLATED:
-            return
-        room = 16 * max_pixels
+        head = file.read(132)
+    bare = head[128:] != b"DICM" and head[:2] in (b"\x02\x00", b"\x08\x00")
+    if not bare:
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            # Preamble, then the group length element (12 bytes), then what it counts.
+            _check_deflated(path, 144 + int(meta.FileMetaInformationGroupLength), max_pixels, where)
+    dataset = pydicom.dcmread(path, force=bare, **how)
+    if not getattr(dataset, "file_meta", None) or "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        if little and implicit is not None:
+            dataset.ensure_file_meta()
+            dataset.file_meta.TransferSyntaxUID = (
+                ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+            )
+    return dataset
+
+
+def _check_deflated(path: Path, start: int, max_pixels: int, where: str) -> None:
+    """Refuse a deflated object that would unpack to more than any image of `max_pixels` needs."""
+    room = 16 * max_pixels
+    with path.open("rb") as file:
+        file.seek(start)
         unpack = zlib.decompressobj(-zlib.MAX_WBITS)
         while room > 0 and (chunk := file.read(1 << 20)):
-            room -= len(unpack.decompress(chunk, room))
-            while room > 0 and unpack.unconsumed_tail:
-                room -= len(unpack.decompress(unpack.unconsumed_tail, room))
+            while room > 0 and chunk:
+                room -= len(unpack.decompress(chunk, min(room, 1 << 24)))
+                chunk = unpack.unconsumed_tail
     if room <= 0:
         raise ImageError(f"is deflated and unpacks to more than {16 * max_pixels:,} bytes", where=where)
 
@@ -200,9 +215,10 @@ def _grey(dataset: Any, stored: NDArray[Any], frame: int) -> NDArray[np.float64]
     values = np.asarray(apply_modality_lut(stored, transform))
     voi = _group(dataset, frame, "FrameVOILUTSequence")
     luts = voi.get("VOILUTSequence")
-    if luts and values.dtype.kind in "iu":
+    if luts:
         bits = int(luts[0].LUTDescriptor[2])
-        return np.asarray(apply_voi(values, voi, index=0), dtype=np.float64) / (2**bits - 1)
+        positions = np.rint(values).astype(np.int64)  # a table is entered at whole numbers
+        return np.asarray(apply_voi(positions, voi, index=0), dtype=np.float64) / float(2**bits - 1)
     values = values.astype(np.float64)
     center, width = _first(voi.get("WindowCenter")), _first(voi.get("WindowWidth"))
     if center is not None and width is not None:
@@ -216,8 +232,8 @@ def _grey(dataset: Any, stored: NDArray[Any], frame: int) -> NDArray[np.float64]
     if not seen.any():
         return np.zeros(values.shape)
     low, high = float(values[seen].min()), float(values[seen].max())
-    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
-    return np.clip(scaled, 0.0, 1.0)
+    finite = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    return np.asarray(np.clip((finite - low) / (high - low or 1.0), 0.0, 1.0))
 
 
 def _padding(dataset: Any, stored: NDArray[Any]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ FILES: Mapping[TaskKind, str] = {"diagnosis": "labels.csv", "vqa": "vqa.jsonl", 
 LEFT_OUT = "heldout"
 """A value of ``split`` whose rows are counted in the card and not read."""
 
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,8}")
 _OWN = frozenset({"task", "modality", "options", "multi_label", "name", "license"})
 
 
@@ -195,8 +197,8 @@ def _report(line: Mapping[str, Any]) -> str | None:
     """The report text: ``report``, else its parts ``findings`` and ``impression``."""
     if _scalar(line.get("report")):
         return _scalar(line["report"])
-    parts = [(title, _scalar(line.get(title.lower()))) for title in ("Findings", "Impression")]
-    return "\n".join(f"{title}: {text}" for title, text in parts if text) or None
+    parts = [(title, _scalar(line.get(title.lower()))) for title in ("FINDINGS", "IMPRESSION")]
+    return " ".join(f"{title}: {text}" for title, text in parts if text) or None
 
 
 def _scalar(value: Any) -> str | None:
@@ -213,7 +215,13 @@ def _inside(path: Path, spot: str, image: Any) -> str:
     if not isinstance(image, str) or not image.strip():
         raise DatasetError(f"{spot} names no image", where=str(path))
     plain = PurePosixPath(image.strip().replace("\\", "/"))
-    if plain.is_absolute() or ".." in plain.parts or "\0" in image or plain.parts[0].endswith(":"):
+    if (
+        not plain.parts
+        or plain.is_absolute()
+        or ".." in plain.parts
+        or "\0" in image
+        or plain.parts[0].endswith(":")
+    ):
         raise DatasetError(
             f"{spot}: image {image!r} is outside the folder",
             where=str(path),
@@ -254,7 +262,7 @@ def _options(
     names = dict(known.names) if known else {}
     found = {label for row in rows for label in row.labels}
     if declared is None:
-        keys = sorted(found)
+        keys = sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else sorted(found)
     elif isinstance(declared, dict):
         keys = [str(key) for key in declared]
         names |= {str(key): str(value) for key, value in declared.items() if value not in (None, "")}

@@ -15,7 +15,7 @@ from gsco.cases.imagefolder import load_imagefolder
 from gsco.cases.images import load_image
 from gsco.cases.medmnist import load_npz
 from gsco.cases.splits import check_ids, check_splits
-from gsco.errors import DatasetError, ImageError
+from gsco.errors import DatasetError, ImageError, UserError
 
 Progress = Callable[[int, int], None]
 """Told (done, total) now and then."""
@@ -51,6 +51,8 @@ def load_dataset(
     Raises:
         DatasetError: the data are not as the docs describe them, or too many images are broken.
     """
+    if not 0.0 <= max_broken <= 1.0:
+        raise UserError(f"max_broken is {max_broken}, not a share between 0 and 1")
     path = _existing(source)
     if path.is_dir():
         dataset = _load_directory(path, task=task, modality=modality, name=name, seed=seed)

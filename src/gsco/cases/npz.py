@@ -6,7 +6,7 @@ import threading
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,15 @@ def npz_array(path: Path, key: str) -> NDArray[Any]:
         return arrays[key]
 
 
+def npz_shape(path: Path, key: str) -> tuple[int, ...]:
+    """Shape of one array, from its header alone; DatasetError where it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            return _header(member)[0]
+    except Exception as error:  # zipfile, zlib and numpy have an error each
+        raise DatasetError(f"array {key!r} cannot be read ({error})", where=str(path)) from error
+
+
 def load_row(ref: ImageRef) -> Image.Image:
     """One row of an image array (``ref.key``, ``ref.index``) as RGB.
 
@@ -110,13 +119,7 @@ def _mapped(path: Path, key: str) -> NDArray[Any] | None:
         if info.compress_type != zipfile.ZIP_STORED:
             return None
         with archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read(member)
+            shape, fortran, dtype = _header(member)
             header_size = member.tell()
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never unpickled")
@@ -127,3 +130,10 @@ def _mapped(path: Path, key: str) -> NDArray[Any] | None:
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type of an array (the head of a ``.npy``)."""
+    old = np.lib.format.read_magic(member) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+    return read(member)

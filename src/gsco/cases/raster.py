@@ -31,7 +31,7 @@ from gsco.errors import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "MPO")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 _KINDS = "PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000 or DICOM"
 _DEPTHS = (8, 10, 12, 14, 16)
 _ORIENTATION = 0x0112
@@ -112,7 +112,7 @@ def scale_to_uint8(values: NDArray[Any], *, where: str | None = None) -> NDArray
             if top == 255:
                 return values.astype(np.uint8)
             wide = values.astype(np.uint32)
-            return ((wide * 255 + top // 2) // top).astype(np.uint8)
+            return np.asarray((wide * 255 + top // 2) // top, dtype=np.uint8)
     wide_values = values.astype(np.float64)
     finite = np.isfinite(wide_values)
     if not finite.any():
@@ -190,13 +190,12 @@ def _pillow() -> Any:
         Image,
         Jpeg2KImagePlugin,
         JpegImagePlugin,
-        MpoImagePlugin,
         PngImagePlugin,
         PpmImagePlugin,
         TiffImagePlugin,
         WebPImagePlugin,
     )
 
-    del BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, MpoImagePlugin
+    del BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin
     del PngImagePlugin, PpmImagePlugin, TiffImagePlugin, WebPImagePlugin
     return Image

@@ -62,7 +62,7 @@ def require_splits(dataset: Dataset, needed: Iterable[Split] = SPLITS) -> None:
         raise DatasetError(
             f"no case in split {' and '.join(empty)}",
             where=str(dataset.root),
-            remedy="Give train, val and test some cases each, or leave the column split out to have it drawn.",
+            remedy="Give each split some cases, or leave the split column out to have splits drawn.",
         )
 
 

@@ -81,15 +81,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     import yaml
 
+    text = read_text(path)
     try:
-        value = yaml.safe_load(read_text(path))
+        value = yaml.safe_load(text)
+        # Option keys are text as it stands: YAML would read `no` as false and `01` as 1.
+        literal = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (makes text, lists, mappings only)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DatasetError(f"is not YAML ({' '.join(str(error).split())})", where=str(path)) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise DatasetError("must hold keys and values, such as 'task: diagnosis'", where=str(path))
-    return {str(key): entry for key, entry in value.items()}
+    about = {str(key): entry for key, entry in value.items()}
+    if about.get("options") is not None:
+        about["options"] = literal["options"]
+    return about
 
 
 def _check_columns(columns: list[str], required: tuple[str, ...], where: str) -> None:
