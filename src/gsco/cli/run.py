@@ -1,0 +1,180 @@
+"""``gsco run``: from a dataset to specialists, an index, answers, figures and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLE = (
+    "Example:  gsco run --data my_dataset --out runs/mine   then, after a crash:  gsco run --resume runs/mine"
+)
+
+_DATA = "What goes in"
+_WAY = "How it is answered"
+_REST = "Everything else"
+
+
+def run(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Dataset folder, MedMNIST .npz, ImageFolder or JSONL.", rich_help_panel=_DATA),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to make.  [runs/<data>]", rich_help_panel=_DATA)
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to continue where it stopped.", rich_help_panel=_DATA)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings to start from, e.g. another run's config.yaml.", rich_help_panel=_DATA),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Whose cases are answered: test or val.", rich_help_panel=_DATA)
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="How the images were taken, where the data do not say.", rich_help_panel=_DATA),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Answer at most so many cases, drawn by seed.", rich_help_panel=_DATA)
+    ] = None,
+    specialist: Annotated[
+        list[str] | None,
+        typer.Option(help="A recipe; repeat for a team.  [the standard team]", rich_help_panel=_WAY),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="timm name of the frozen backbone.  [embedded]", rich_help_panel=_WAY)
+    ] = None,
+    generalist: Annotated[
+        str | None,
+        typer.Option(
+            help="nano, a model folder, a hub id, or scripted:<rule>.  [nano]", rich_help_panel=_WAY
+        ),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Prompt template.  [paper]", rich_help_panel=_WAY)
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="score (always valid) or generate.  [score]", rich_help_panel=_WAY)
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="generalist, moed, rad, gsco; repeat.  [all four]", rich_help_panel=_WAY),
+    ] = None,
+    neighbours: Annotated[
+        int | None,
+        typer.Option("--neighbours", "-k", help="Similar cases per case.  [10]", rich_help_panel=_WAY),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything that draws.  [0]", rich_help_panel=_WAY)
+    ] = None,
+    quick: Annotated[
+        bool | None,
+        typer.Option("--quick", help="Fewer training epochs: a demo, not a benchmark.", rich_help_panel=_WAY),
+    ] = None,
+    leakage: Annotated[
+        str | None,
+        typer.Option(
+            help="Training cases that are cases to be answered: purge, refuse or allow.  [purge]",
+            rich_help_panel=_REST,
+        ),
+    ] = None,
+    max_broken: Annotated[
+        float | None, typer.Option(help="Share of broken images tolerated.  [0.05]", rich_help_panel=_REST)
+    ] = None,
+    batch_cases: Annotated[
+        int | None, typer.Option(help="Cases handed to the generalist at once.  [8]", rich_help_panel=_REST)
+    ] = None,
+    resamples: Annotated[
+        int | None, typer.Option(help="Bootstrap resamples.  [2000]", rich_help_panel=_REST)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.  [torch's choice]", rich_help_panel=_REST)
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Feature cache.  [$GSCO_CACHE or ~/.cache/gsco]", rich_help_panel=_REST),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print metrics.json to stdout.", rich_help_panel=_REST)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_REST)] = False,
+) -> None:
+    """Train specialists, build the case index, ask the generalist, and report what helped."""
+    given: dict[str, Any] = {
+        "data": data,
+        "split": split,
+        "modality": modality,
+        "limit": limit,
+        "specialists": tuple(specialist) if specialist else None,
+        "backbone": backbone,
+        "generalist": generalist,
+        "template": template,
+        "mode": mode,
+        "arms": tuple(arm) if arm else None,
+        "neighbours": neighbours,
+        "seed": seed,
+        "quick": quick,
+        "leakage": leakage,
+        "max_broken": max_broken,
+        "batch_cases": batch_cases,
+        "resamples": resamples,
+        "threads": threads,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    execute(changes, out=out, resume=resume, config=config, cache=cache, json=json, quiet=quiet)
+
+
+def execute(
+    changes: dict[str, Any],
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    config: Path | None = None,
+    cache: Path | None = None,
+    json: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Start or continue a run and show its result.
+
+    Args:
+        changes: the settings that were given by hand, by their name in `RunConfig`.
+        out: the folder of a new run.
+        resume: the folder of a run to continue; excludes `out` and `config`.
+        config: a YAML file with settings to start from.
+        cache: feature cache.
+        json: print the metrics to stdout.
+        quiet: show no progress.
+    """
+    from gsco.cli.console import print_json, stderr, stdout
+    from gsco.cli.progress import reporter
+    from gsco.cli.tables import show_metrics
+    from gsco.errors import RunError
+    from gsco.evaluation import run as runs
+    from gsco.evaluation.config import RunConfig
+    from gsco.evaluation.progress import Silent
+
+    progress = Silent() if quiet else reporter(stderr())
+    if resume is not None:
+        if out is not None or config is not None:
+            raise RunError("--resume names the run folder", remedy="Leave out --out and --config.")
+        folder, work = resume, lambda: runs.resume(resume, changes=changes, cache=cache, progress=progress)
+    else:
+        settings = RunConfig.from_yaml(config) if config is not None else None
+        if settings is None and "data" not in changes:
+            raise RunError("no --data given", remedy="Name a dataset: gsco run --data DATA --out DIR.")
+        settings = settings.with_changes(changes) if settings else RunConfig.parse(changes)
+        folder = out or Path("runs") / settings.data.stem
+        start = settings
+        work = lambda: runs.run(start, folder, cache=cache, progress=progress)  # noqa: E731
+    try:
+        result = work()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; continue with `gsco run --resume {folder}`") from None
+    if json:
+        print_json(result.metrics)
+    else:
+        show_metrics(stdout(), result)

@@ -1,0 +1,88 @@
+"""Tables that a person reads at the end of a command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gsco.cli.console import RESEARCH_ONLY
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gsco.evaluation.diagnose import Diagnosis
+    from gsco.evaluation.run import RunResult
+
+_COLUMNS = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auc", "AUC"), ("ece", "ECE"))
+
+
+def _figure(entry: Any, *, interval: bool = False) -> str:
+    if not isinstance(entry, dict) or entry.get("value") is None:
+        return "–"
+    text = f"{entry['value']:.3f}"
+    if interval and entry.get("low") is not None and entry.get("high") is not None:
+        text += f" [dim]({entry['low']:.3f}–{entry['high']:.3f})[/]"
+    return text
+
+
+def show_metrics(console: Console, result: RunResult) -> None:
+    """The arms of a run with their figures, the verdict, and where the page is."""
+    from rich.table import Table
+
+    metrics = result.metrics
+    title = f"{metrics['dataset']} · {metrics['split']} · n = {metrics['n']}"
+    table = Table(
+        title=title, title_justify="left", caption="95 % bootstrap intervals over patients", expand=False
+    )
+    table.add_column("arm", no_wrap=True)
+    for name, heading in _COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=name == "macro_f1")
+    for arm, figures in metrics["arms"].items():
+        style = "bold" if arm == "gsco" else None
+        cells = [_figure(figures.get(name), interval=name == "macro_f1") for name, _ in _COLUMNS]
+        unparsed = figures.get("unparsed", 0)
+        table.add_row(arm + (f" ({unparsed} unparsed)" if unparsed else ""), *cells, style=style)
+    console.print(table)
+    for note in result.notes:
+        console.print(note, markup=False, highlight=False)
+    if result.verdict:
+        console.print(result.verdict, markup=False, highlight=False)
+    console.print(f"report: {result.report}", markup=False, highlight=False, soft_wrap=True)
+    console.print(RESEARCH_ONLY, style="dim", highlight=False)
+
+
+def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+    """One image: the answer, who said what, and the similar cases."""
+    from rich.table import Table
+
+    console.print(
+        f"[bold]{diagnosis.label_name}[/]  (arm {diagnosis.arm}, {diagnosis.generalist})", highlight=False
+    )
+    if diagnosis.known_case:
+        console.print(f"[yellow]{diagnosis.known_case}[/]", highlight=False)
+    said = Table(title="Who said what", title_justify="left")
+    said.add_column("option")
+    for voice in diagnosis.voices:
+        said.add_column(voice.name, justify="right")
+    for position, option in enumerate(diagnosis.options):
+        cells = []
+        for voice in diagnosis.voices:
+            p = None if voice.probabilities is None else voice.probabilities[position]
+            mark = "[bold]" if voice.choice == option.key else ""
+            cells.append(f"{mark}{'–' if p is None else f'{100 * p:.1f} %'}{' ◄' if mark else ''}")
+        said.add_row(option.name, *cells)
+    if any(voice.reliability is not None for voice in diagnosis.voices):
+        said.add_section()
+        said.add_row(
+            "[dim]balanced accuracy on validation",
+            *(f"[dim]{v.reliability:.2f}" if v.reliability is not None else "" for v in diagnosis.voices),
+        )
+    console.print(said)
+    similar = Table(title="Similar known cases", title_justify="left")
+    for heading in ("similarity", "label", "case"):
+        similar.add_column(heading)
+    names = {option.key: option.name for option in diagnosis.options}
+    for neighbour in diagnosis.neighbours:
+        labels = ", ".join(names.get(label, label) for label in neighbour.labels)
+        similar.add_row(f"{neighbour.similarity:.3f}", labels, neighbour.case_id)
+    console.print(similar)
+    console.print(RESEARCH_ONLY, style="dim", highlight=False)

@@ -1,0 +1,84 @@
+"""One line of ``cases.jsonl``: what one arm answered to one case, and everything it was told."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from gsco.cases import Case
+from gsco.collaboration import GENERALIST_ARMS, Answer, Evidence
+
+SCHEMA = 1
+
+
+def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -> dict[str, Any]:
+    """The log's line for one case and arm.
+
+    The patient (or group) stands in it as a hash only, which is enough to resample by patient.
+    Probabilities keep eight significant digits, so that figures computed from the log do not depend on
+    the last bits of a floating-point sum.
+
+    Args:
+        case: the case that was answered.
+        answer: one arm's answer to it.
+        evidence: all that was known about the case; an arm may have heard a part of it.
+        dataset: the dataset's name.
+    """
+    return {
+        "schema": SCHEMA,
+        "case_id": case.id,
+        "cluster": cluster_hash(dataset, case),
+        "arm": answer.arm,
+        "kind": kind_of(answer.arm),
+        "split": case.split,
+        "reference": case.label,
+        "prediction": answer.prediction,
+        "probabilities": None
+        if answer.probabilities is None
+        else {key: _digits(p) for key, p in answer.probabilities.items()},
+        "prompt": answer.prompt,
+        "raw": answer.raw,
+        "template": answer.template,
+        "evidence": evidence_dict(evidence) if answer.arm in GENERALIST_ARMS else None,
+        "image": str(case.image),
+    }
+
+
+def kind_of(arm: str) -> str:
+    """``generalist``, ``specialist`` or ``control``."""
+    if arm in GENERALIST_ARMS:
+        return "generalist"
+    return "specialist" if arm.startswith("specialist:") else "control"
+
+
+def evidence_dict(evidence: Evidence) -> dict[str, Any]:
+    """Opinions and neighbours as JSON values."""
+    return {
+        "opinions": [
+            {
+                "specialist": opinion.specialist,
+                "probabilities": [_digits(p) for p in opinion.probabilities],
+                "reliability": None if opinion.reliability is None else _digits(opinion.reliability),
+            }
+            for opinion in evidence.opinions
+        ],
+        "neighbours": [
+            {
+                "case_id": neighbour.case_id,
+                "similarity": _digits(neighbour.similarity),
+                "labels": list(neighbour.labels),
+                "dataset": neighbour.dataset,
+                "index_version": neighbour.index_version,
+            }
+            for neighbour in evidence.neighbours
+        ],
+    }
+
+
+def cluster_hash(dataset: str, case: Case) -> str:
+    """Sixteen hex digits that are the same for cases of one patient (or group) and say nothing else."""
+    return hashlib.sha256(f"{dataset}\0{case.cluster}".encode()).hexdigest()[:16]
+
+
+def _digits(value: float) -> float:
+    return float(f"{float(value):.8g}")

@@ -1,0 +1,305 @@
+"""`RunFolder`: one run on disk. It is locked while written, and never loses or repeats a line.
+
+Whole files appear by rename, so a reader sees the old one or the new one. ``cases.jsonl`` is appended
+in batches, each flushed and synced; a torn last line, which a kill or a full disk leaves behind, is cut
+off when the folder is opened again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gsco.errors import RunError, StorageError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def as_storage_error(error: BaseException, where: Path | str | None = None) -> StorageError | None:
+    """The `StorageError` behind an exception or its causes, or None where storage is not the cause.
+
+    Some libraries (safetensors, torch) wrap the operating system's error in their own, so the text of
+    an error is looked at as well as its number.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, StorageError):
+            return current
+        number = current.errno if isinstance(current, OSError) else None
+        path = str(where or (current.filename if isinstance(current, OSError) else None) or "the disk")
+        text = str(current)
+        if number in _NO_SPACE or "No space left on device" in text or "File too large" in text:
+            return StorageError(
+                "no space left to write to",
+                where=path,
+                remedy="Free some space and continue with `gsco run --resume`; nothing finished is lost.",
+            )
+        if number in _NOT_WRITABLE:
+            return StorageError(
+                f"may not be written ({os.strerror(number or 0)})",
+                where=path,
+                remedy="Choose a folder that you may write to.",
+            )
+        current = current.__cause__ or current.__context__
+    return None
+
+
+@contextlib.contextmanager
+def storage_errors(where: Path | str) -> Iterator[None]:
+    """Turn a full or read-only disk into a `StorageError` that names `where`."""
+    try:
+        yield
+    except OSError as error:
+        storage = as_storage_error(error, where)
+        if storage is None:
+            raise
+        raise storage from None
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file so that a reader, or a crash, sees either the old content or the new.
+
+    Raises:
+        StorageError: the disk is full or may not be written to; the old file is untouched.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def dump_json(value: Any) -> str:
+    """JSON text that is the same for the same value: fixed order, indented, a final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    LOCK = "run.lock"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self._lock: io.TextIOWrapper | None = None
+
+    # names -----------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Path:
+        """Settings, enough to repeat the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """One line per case and arm."""
+        return self.path / "cases.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """Figures, recomputable from the log alone."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to read."""
+        return self.path / "report.html"
+
+    @property
+    def specialists(self) -> Path:
+        """One model folder per specialist."""
+        return self.path / "specialists"
+
+    @property
+    def index(self) -> Path:
+        """The case index."""
+        return self.path / "index"
+
+    @property
+    def predictions(self) -> Path:
+        """What each specialist says about validation and evaluated cases."""
+        return self.path / "predictions"
+
+    # opening ---------------------------------------------------------------------------------------
+
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return self.config.is_file()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[RunFolder]:
+        """Hold the folder for writing; the operating system lets go when the process ends, however it ends.
+
+        Raises:
+            RunError: another process is writing this run.
+            StorageError: the folder cannot be made.
+        """
+        with storage_errors(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise RunError(
+                    "is a file, not a folder", where=str(self.path), remedy="Give another --out."
+                ) from None
+            stream = (self.path / self.LOCK).open("a+", encoding="utf-8")
+        try:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    stream.seek(0)
+                    holder = stream.read().strip() or "unknown"
+                    raise RunError(
+                        f"is being written by process {holder}",
+                        where=str(self.path),
+                        remedy="Wait for it to end, or stop it.",
+                    ) from None
+            with storage_errors(self.path):
+                stream.seek(0)
+                stream.truncate()
+                stream.write(str(os.getpid()))
+                stream.flush()
+            self._sweep()
+            yield self
+        finally:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written (temporary files and folders)."""
+        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+    # writing ---------------------------------------------------------------------------------------
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replace one JSON file of the run."""
+        write_atomic(self.path / name, dump_json(value))
+
+    def read_json(self, name: str) -> Any:
+        """Content of one JSON file of the run, or None where it is not there yet.
+
+        Raises:
+            RunError: the file is there and is not JSON.
+        """
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            raise RunError("is damaged", where=str(path), remedy="Delete it and resume the run.") from None
+
+    @contextlib.contextmanager
+    def building(self, folder: Path) -> Iterator[Path]:
+        """A temporary folder that becomes `folder` when the block ends well, and vanishes otherwise."""
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        try:
+            with storage_errors(folder):
+                yield temporary
+                if folder.exists():
+                    shutil.rmtree(folder)
+                temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def append(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Append lines to the log in one synced write; on failure the log is as it was before.
+
+        Raises:
+            StorageError: the disk is full or may not be written to.
+        """
+        if not lines:
+            return
+        data = "".join(
+            json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+            for line in lines
+        ).encode("utf-8")
+        with storage_errors(self.log), self.log.open("ab", buffering=0) as stream:
+            before = stream.seek(0, os.SEEK_END)
+            try:
+                view = memoryview(data)
+                while view:  # a raw write may be short when space runs out
+                    view = view[stream.write(view) or 0 :]
+                os.fsync(stream.fileno())
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    stream.truncate(before)
+                raise
+
+    def recover_log(self) -> list[dict[str, Any]]:
+        """Lines of the log, after cutting off a torn end; earlier damage is an error, not a guess.
+
+        Raises:
+            RunError: a line before the last one is not JSON, or one case and arm stands twice.
+        """
+        lines: list[dict[str, Any]] = []
+        if not self.log.is_file():
+            return lines
+        good = 0
+        seen: set[tuple[str, str]] = set()
+        data = self.log.read_bytes()
+        while good < len(data):
+            end = data.find(b"\n", good)
+            if end < 0:
+                break
+            number = len(lines) + 1
+            try:
+                line = json.loads(data[good:end])
+                key = (line["case_id"], line["arm"])
+            except (ValueError, KeyError, TypeError):
+                if data.find(b"\n", end + 1) < 0 and end + 1 == len(data):
+                    break  # the torn line itself, closed by a stray newline
+                raise RunError(
+                    f"line {number} is damaged",
+                    where=str(self.log),
+                    remedy="Start the run again in a new folder.",
+                ) from None
+            if key in seen:
+                raise RunError(
+                    f"line {number} repeats case {key[0]!r}, arm {key[1]!r}",
+                    where=str(self.log),
+                    remedy="Start the run again in a new folder.",
+                )
+            seen.add(key)
+            lines.append(line)
+            good = end + 1
+        if good < len(data):
+            with storage_errors(self.log), self.log.open("r+b") as stream:
+                stream.truncate(good)
+                os.fsync(stream.fileno())
+        return lines

@@ -1,0 +1,56 @@
+"""What every test may use: one CPU thread, small datasets, and the real sets where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# one thread: tests run beside other work, and results must not depend on the machine's core count
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real datasets: ``$GSCO_SHARED_DATA`` or ``../shared/data`` beside the checkout."""
+    given = os.environ.get("GSCO_SHARED_DATA")
+    folder = Path(given) if given else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real datasets at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 60 small synthetic phantoms; read only."""
+    from gsco.cases.phantoms import generate_phantoms
+
+    folder = tmp_path_factory.mktemp("phantoms") / "phantoms"
+    generate_phantoms(folder, n=60, seed=3, size=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feature cache that the tests of one session share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the base parts of MedDr-nano where they were not pulled."""
+    if not any(item.get_closest_marker("nano") for item in items):
+        return
+    from gsco.embedded import EMBEDDED, locate
+
+    missing = [name for name in EMBEDDED if locate(name) is None]
+    if missing:
+        skip = pytest.mark.skip(reason=f"{', '.join(missing)} not here: run `gsco models pull nano`")
+        for item in items:
+            if item.get_closest_marker("nano"):
+                item.add_marker(skip)
