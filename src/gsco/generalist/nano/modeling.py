@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.internvl.modeling_internvl import InternVLCausalLMOutputWithPast
 
 IMAGE_TOKENS = 49
 
@@ -81,12 +82,32 @@ class MedDrNanoForConditionalGeneration(InternVLForConditionalGeneration):
         projected: torch.Tensor = self.model.multi_modal_projector(vision_tokens)
         return projected
 
-    def forward(self, *args: Any, vision_tokens: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        """As InternVL; `vision_tokens` (B, 49, 1280) replace `pixel_values` where they are at hand."""
+    def forward(
+        self,
+        *args: Any,
+        vision_tokens: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As InternVL, with two savings.
+
+        Args:
+            vision_tokens: stored output of the eye (B, 49, 1280), instead of `pixel_values`.
+            labels: token ids (B, T), -100 where nothing is asked. The loss is the mean cross-entropy over
+                the labelled positions; logits are computed there only, and returned as (n_labelled, vocab).
+        """
         if vision_tokens is not None:
             encoded = BaseModelOutputWithPooling(pooler_output=self.project(vision_tokens))
             kwargs["mm_encoder_outputs"] = {"image": encoded}
-        return super().forward(*args, **kwargs)
+        if labels is None:
+            return super().forward(*args, **kwargs)
+        kwargs.pop("num_items_in_batch", None)
+        kwargs["use_cache"] = False
+        hidden = self.model(*args, **kwargs)[0]
+        asked = labels[:, 1:] != -100
+        logits = self.lm_head(hidden[:, :-1][asked])
+        loss = nn.functional.cross_entropy(logits.float(), labels[:, 1:][asked])
+        return InternVLCausalLMOutputWithPast(loss=loss, logits=logits)
 
 
 def register() -> None:

@@ -1,0 +1,212 @@
+"""Training records for a generalist, in InternVL conversation form, made from datasets.
+
+Four kinds of record, mixed by `MIXTURE`:
+
+``see``      a training case without evidence: learn to look
+``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it
+``foreign``  an invented label set with simulated evidence, with a foreign image or none: learn to read
+             evidence about names never met
+``ask``      closed questions of a VQA dataset
+
+Options come in random order under varied names. Evidence about a training case must be out-of-fold: a
+specialist never speaks about an image it was trained on, or the generalist would learn to copy it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gsco.cases import Case, Dataset, Option, Task
+from gsco.collaboration.arms import restrict
+from gsco.collaboration.evidence import Evidence
+from gsco.collaboration.simulate import simulate_evidence
+from gsco.collaboration.templates import TEMPLATES, Prompt, letters
+from gsco.collaboration.vocabulary import CODES, SYNONYMS, TERMS
+from gsco.generalist.records import Record
+
+MIXTURE: dict[str, float] = {"see": 0.34, "hear": 0.30, "foreign": 0.28, "ask": 0.08}
+_ARMS = ("moed", "rad", "gsco")
+_ARM_WEIGHTS = (0.3, 0.2, 0.5)
+_PAPER_SHARE = 0.12
+
+
+def _permuted(task: Task, evidence: Evidence, order: Sequence[int]) -> tuple[Task, Evidence]:
+    """The same task and evidence with options kept and ordered as `order` says, probabilities renormalised."""
+    options = tuple(task.options[i] for i in order)
+    opinions = []
+    for opinion in evidence.opinions:
+        kept = np.asarray([opinion.probabilities[i] for i in order]) + 1e-6
+        opinions.append(replace(opinion, probabilities=tuple((kept / kept.sum()).tolist())))
+    keys = {option.key for option in options}
+    neighbours = tuple(n for n in evidence.neighbours if set(n.labels) <= keys)
+    return replace(task, options=options), Evidence(tuple(opinions), neighbours)
+
+
+def _renamed(rng: np.random.Generator, task: Task) -> Task:
+    """The same task with each option under one of its synonyms, never two alike."""
+    names: list[str] = []
+    for option in task.options:
+        known = [s for s in SYNONYMS.get(option.name.lower(), (option.name,)) if s not in names]
+        name = option.name if not known or rng.random() < 0.5 else str(rng.choice(known))
+        names.append(option.name if name in names else name)
+    options = tuple(Option(o.key, name) for o, name in zip(task.options, names, strict=True))
+    return replace(task, options=options)
+
+
+def _render(rng: np.random.Generator, task: Task, evidence: Evidence) -> Prompt:
+    name = "paper" if rng.random() < _PAPER_SHARE else "evidence"
+    return TEMPLATES[name].render(task, evidence)
+
+
+def _balanced(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
+    """Cases without end, every label equally often, each label's cases reshuffled at every pass."""
+    by_label: dict[str, list[Case]] = {}
+    for case in cases:
+        if case.label is not None:
+            by_label.setdefault(case.label, []).append(case)
+    streams = [_endless(rng, group) for _, group in sorted(by_label.items())]
+    while True:
+        for i in rng.permutation(len(streams)):
+            yield next(streams[i])
+
+
+def _endless(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
+    while True:
+        for i in rng.permutation(len(cases)):
+            yield cases[i]
+
+
+def _foreign_task(rng: np.random.Generator) -> Task:
+    n = int(rng.choice([2, 3, 4, 5, 6, 7, 8], p=[0.2, 0.22, 0.16, 0.14, 0.1, 0.12, 0.06]))
+    modality = str(rng.choice(sorted(TERMS)))
+    style = rng.random()
+    if style < 0.7:
+        pool = TERMS[modality]
+        names = [str(x) for x in rng.choice(pool, size=min(n, len(pool)), replace=False)]
+    elif style < 0.85:
+        pool = tuple(itertools.chain.from_iterable(TERMS.values()))
+        names = [str(x) for x in rng.choice(sorted(set(pool)), size=n, replace=False)]
+    else:
+        word = str(rng.choice(CODES))
+        marks = rng.choice(np.arange(1, 30), size=n, replace=False)
+        names = [f"{word} {mark}" for mark in marks]
+    return Task("diagnosis", modality, tuple(Option(name, name) for name in names))
+
+
+def make_records(
+    datasets: Sequence[Dataset],
+    *,
+    n: int,
+    seed: int = 0,
+    evidence: Mapping[str, Mapping[str, Evidence]] | None = None,
+    weights: Mapping[str, float] | None = None,
+    mixture: Mapping[str, float] | None = None,
+) -> list[Record]:
+    """Draw `n` records from the training splits of `datasets`.
+
+    Args:
+        datasets: closed single-label diagnosis datasets, and VQA datasets.
+        n: number of records.
+        seed: the same seed gives the same records.
+        evidence: out-of-fold evidence, dataset name -> case id -> evidence; cases without get simulated evidence.
+        weights: how often each dataset is drawn, by name (default 1 each).
+        mixture: share of each kind of record (default `MIXTURE`).
+    """
+    rng = np.random.default_rng(seed)
+    known = [d for d in datasets if d.task.kind == "diagnosis"]
+    asked = [d for d in datasets if d.task.kind == "vqa"]
+    if not known:
+        raise ValueError("at least one diagnosis dataset is needed")
+    share = np.asarray([(weights or {}).get(d.name, 1.0) for d in known])
+    share = share / share.sum()
+    streams = {d.name: _balanced(rng, d.split("train")) for d in known}
+    questions = [(d, closed) for d in asked if (closed := [c for c in d.split("train") if _closed(c)])]
+    kinds = dict(mixture or MIXTURE)
+    if not questions:
+        kinds.pop("ask", None)
+    names = list(kinds)
+    p = np.asarray([kinds[k] for k in names]) / sum(kinds.values())
+    out = []
+    for i in range(n):
+        kind = str(rng.choice(names, p=p))
+        identity = f"{kind}-{i:06d}"
+        if kind == "ask":
+            dataset, closed = questions[int(rng.integers(len(questions)))]
+            out.append(_ask(rng, identity, dataset, closed[int(rng.integers(len(closed)))]))
+            continue
+        dataset = known[int(rng.choice(len(known), p=share))]
+        case = next(streams[dataset.name])
+        if kind == "foreign":
+            out.append(_foreign(rng, identity, dataset.name, case))
+        else:
+            stored = (evidence or {}).get(dataset.name, {}).get(case.id)
+            out.append(_known(rng, identity, dataset, case, hear=kind == "hear", stored=stored))
+    return out
+
+
+def _known(
+    rng: np.random.Generator, identity: str, dataset: Dataset, case: Case, *, hear: bool, stored: Evidence | None
+) -> Record:
+    task = dataset.task
+    if case.label is None:
+        raise ValueError(f"{case.id} has no label")
+    truth = task.index(case.label)
+    found = Evidence()
+    if hear:
+        if stored is not None and rng.random() < 0.6:
+            found = _thinned(rng, stored)
+        else:
+            found = simulate_evidence(rng, truth, task.keys)
+        found = restrict(found, str(rng.choice(_ARMS, p=_ARM_WEIGHTS)))
+    order = [int(i) for i in rng.permutation(len(task.options))]
+    if len(order) > 2 and rng.random() < 0.2:
+        order.remove(int(rng.choice([i for i in order if i != truth])))
+    shown, found = _permuted(task, found, order)
+    shown = _renamed(rng, shown)
+    prompt = _render(rng, shown, found)
+    return Record(
+        identity, "hear" if hear else "see", dataset.name, case.image, prompt.text, prompt.choices[order.index(truth)]
+    )
+
+
+def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
+    """A random part of the specialists, in random order, and of the neighbours."""
+    order = rng.permutation(len(stored.opinions))
+    keep = order[: int(rng.integers(max(1, len(order) - 2), len(order) + 1))]
+    k = min(len(stored.neighbours), int(rng.choice([3, 5, 10], p=[0.15, 0.25, 0.6])))
+    return Evidence(tuple(stored.opinions[i] for i in keep), stored.neighbours[:k])
+
+
+def _foreign(rng: np.random.Generator, identity: str, source: str, case: Case) -> Record:
+    task = _foreign_task(rng)
+    truth = int(rng.integers(len(task.options)))
+    found = simulate_evidence(rng, truth, task.keys, skill=(1.0, 5.0))
+    found = restrict(found, str(rng.choice(_ARMS, p=_ARM_WEIGHTS)))
+    prompt = _render(rng, task, found)
+    with_image = rng.random() < 0.5
+    return Record(
+        identity,
+        "foreign",
+        source if with_image else "simulated",
+        case.image if with_image else None,
+        prompt.text,
+        prompt.choices[truth],
+    )
+
+
+def _closed(case: Case) -> bool:
+    return (case.answer or "").strip().lower() in ("yes", "no")
+
+
+def _ask(rng: np.random.Generator, identity: str, dataset: Dataset, case: Case) -> Record:
+    answer = (case.answer or "").strip().lower()
+    options = ["yes", "no"] if rng.random() < 0.5 else ["no", "yes"]
+    marks = letters(2)
+    lines = [f"Question about this image: {case.question}", "Options:"]
+    lines += [f"{mark}. {option}" for mark, option in zip(marks, options, strict=True)]
+    lines.append("Answer with one letter.")
+    return Record(identity, "ask", dataset.name, case.image, "\n".join(lines), marks[options.index(answer)])

@@ -1,0 +1,120 @@
+"""Simulated evidence of known reliability, for teaching a generalist when to trust whom.
+
+Nothing here is a result: simulated evidence enters training records only (and tests). Each simulated
+specialist has a skill; its logits are a shared difficulty of the case, plus its own noise, plus its
+skill on the true option, so specialists err together as real ones do. The reliability that a prompt
+states is what that skill achieves, measured by the same simulation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.collaboration.evidence import Evidence
+from gsco.retrieval import Neighbour
+from gsco.specialists import Opinion
+
+_SHARED = 0.7  # standard deviation of the noise that all specialists of a case share
+_OWN = 0.8  # standard deviation of each specialist's own noise
+
+
+def _logits(
+    rng: np.random.Generator, truth: int, n_options: int, skills: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    shared = rng.normal(0.0, _SHARED, n_options)
+    own = rng.normal(0.0, _OWN, (len(skills), n_options))
+    logits = shared + own
+    logits[:, truth] += skills
+    return logits
+
+
+@lru_cache(maxsize=4096)
+def _accuracy(skill_step: int, n_options: int) -> float:
+    rng = np.random.default_rng([7, skill_step, n_options])
+    noise = rng.normal(0.0, np.hypot(_SHARED, _OWN), (2000, n_options))
+    noise[:, 0] += skill_step / 10
+    return float((noise.argmax(axis=1) == 0).mean())
+
+
+def stated_reliability(skill: float, n_options: int) -> float:
+    """Accuracy in [0, 1] that a simulated specialist of this skill reaches over `n_options` options."""
+    return _accuracy(round(skill * 10), n_options)
+
+
+def simulate_opinions(
+    rng: np.random.Generator, truth: int, n_options: int, n_specialists: int, *, skill: tuple[float, float] = (0.4, 5.0)
+) -> tuple[Opinion, ...]:
+    """Opinions of `n_specialists` about a case whose true option is `truth`.
+
+    Args:
+        rng: source of randomness.
+        truth: position of the true option.
+        n_options: how many options there are.
+        n_specialists: how many opinions.
+        skill: range from which the team's level is drawn; members vary around it.
+    """
+    level = rng.uniform(*skill)
+    skills = np.clip(level + rng.normal(0.0, 0.7, n_specialists), 0.0, 8.0)
+    logits = _logits(rng, truth, n_options, skills)
+    # With Gaussian logits this sharpness makes the softmax the true posterior; the jitter mis-calibrates a little.
+    sharpness = np.maximum(skills / (_SHARED**2 + _OWN**2), 0.3) * rng.lognormal(0.0, 0.25, n_specialists)
+    scaled = logits * sharpness[:, None]
+    p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return tuple(
+        Opinion(
+            specialist=f"specialist {i + 1}",
+            probabilities=tuple(float(x) for x in row),
+            reliability=float(np.clip(stated_reliability(s, n_options) + rng.normal(0, 0.03), 0, 1)),
+        )
+        for i, (row, s) in enumerate(zip(p, skills, strict=True))
+    )
+
+
+def simulate_neighbours(
+    rng: np.random.Generator, truth: int, keys: tuple[str, ...], n_neighbours: int, *, purity: float | None = None
+) -> tuple[Neighbour, ...]:
+    """Labels of the most similar known cases, mostly the true one, one confusable option leading the rest.
+
+    Args:
+        rng: source of randomness.
+        truth: position of the true option.
+        keys: option keys.
+        n_neighbours: how many.
+        purity: chance that a neighbour carries the true label; drawn per case when None.
+    """
+    others = [i for i in range(len(keys)) if i != truth]
+    if purity is None:
+        purity = float(rng.beta(3.0, 1.2))
+    confusable = int(rng.choice(others)) if others else truth
+    out = []
+    for rank in range(n_neighbours):
+        if rng.random() < purity or not others:
+            position = truth
+        else:
+            position = confusable if rng.random() < 0.7 else int(rng.choice(others))
+        out.append(
+            Neighbour(f"case {rank + 1}", float(0.95 - 0.02 * rank), (keys[position],), "simulated", "simulated")
+        )
+    return tuple(out)
+
+
+def simulate_evidence(
+    rng: np.random.Generator,
+    truth: int,
+    keys: tuple[str, ...],
+    *,
+    opinions: bool = True,
+    neighbours: bool = True,
+    skill: tuple[float, float] = (0.4, 5.0),
+) -> Evidence:
+    """Evidence about one case; sizes vary (1-6 specialists, 3-15 neighbours)."""
+    n_specialists = int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.05, 0.1, 0.2, 0.35, 0.2, 0.1]))
+    n_neighbours = int(rng.choice([3, 5, 8, 10, 15], p=[0.1, 0.2, 0.1, 0.5, 0.1]))
+    return Evidence(
+        opinions=simulate_opinions(rng, truth, len(keys), n_specialists, skill=skill) if opinions else (),
+        neighbours=simulate_neighbours(rng, truth, keys, n_neighbours) if neighbours else (),
+    )

@@ -1,0 +1,345 @@
+"""Train MedDr-nano's adapter (LoRA on the language model, the whole projector) with the HF Trainer.
+
+The eye is frozen, so its tokens are computed once, for several views of each image, and kept on disk.
+Records are put into batches of like length in a fixed, shuffled order; a killed training resumes from
+its last checkpoint with the same batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import SequentialSampler
+from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+
+from gsco.cases import load_image
+from gsco.errors import RunError
+from gsco.generalist.nano.assemble import assemble_base, check_adapter
+from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
+from gsco.generalist.nano.eye import augment, vision_tokens
+from gsco.generalist.nano.modeling import IMAGE_TOKENS, MedDrNanoForConditionalGeneration
+from gsco.generalist.records import Record
+
+LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How the adapter is trained.
+
+    Attributes:
+        epochs: passes over the records.
+        batch_size: records per optimiser step.
+        lora_rank / lora_alpha: size and scale of the LoRA matrices.
+        learning_rate: peak, of LoRA; `projector_learning_rate` of the projector.
+        warmup_ratio: share of steps until the peak; cosine decay to zero after it.
+        weight_decay: on LoRA and projector matrices.
+        views: stored views of each image, the first one plain.
+        seed: of everything.
+        save_steps: steps between checkpoints.
+    """
+
+    epochs: float = 1.0
+    batch_size: int = 8
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    learning_rate: float = 4e-4
+    projector_learning_rate: float = 1e-3
+    warmup_ratio: float = 0.04
+    weight_decay: float = 0.01
+    views: int = 4
+    seed: int = 0
+    save_steps: int = 50
+
+
+class _Batches(TorchDataset[dict[str, Any]]):
+    """Tokenised records in training order, batches of like length next to each other."""
+
+    def __init__(
+        self, records: Sequence[Record], tokenizer: Any, store: _VisionStore, config: TrainConfig
+    ) -> None:
+        self.store = store
+        rng = np.random.default_rng(config.seed)
+        self.items = []
+        for record in records:
+            prompt = encode_prompt(tokenizer, record.prompt, image=record.image is not None)
+            answer = encode_answer(tokenizer, record.answer)
+            view = int(rng.integers(config.views))
+            self.items.append((prompt, answer, record.image, view))
+        size = config.batch_size
+        order = rng.permutation(len(self.items))
+        window = size * 16
+        batches = []
+        for start in range(0, len(order), window):
+            part = sorted(order[start : start + window], key=lambda i: len(self.items[i][0]))
+            batches += [part[i : i + size] for i in range(0, len(part), size)]
+        full = [b for b in batches if len(b) == size]
+        self.order = [int(i) for b in rng.permutation(len(full)) for i in full[b]]
+        self.order += [int(i) for b in batches if len(b) != size for i in b]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        prompt, answer, image, view = self.items[self.order[index]]
+        return {
+            "input_ids": prompt + answer,
+            "labels": [-100] * len(prompt) + answer,
+            "vision_tokens": None if image is None else self.store.get(str(image), view),
+        }
+
+
+class _VisionStore:
+    """Vision tokens of every view of every image, float16 on disk, (n_images, views, 49, 1280)."""
+
+    def __init__(self, array: NDArray[np.float16], position: dict[str, int]) -> None:
+        self.array = array
+        self.position = position
+
+    def get(self, image: str, view: int) -> NDArray[np.float16]:
+        found: NDArray[np.float16] = self.array[self.position[image], view]
+        return found
+
+    @classmethod
+    def build(
+        cls,
+        records: Sequence[Record],
+        model: MedDrNanoForConditionalGeneration,
+        folder: Path,
+        config: TrainConfig,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> _VisionStore:
+        refs = {str(r.image): r.image for r in records if r.image is not None}
+        names = sorted(refs)
+        position = {name: i for i, name in enumerate(names)}
+        shape = (len(names), config.views, IMAGE_TOKENS, model.config.vision_config.hidden_size)
+        mark = hashlib.sha256(json.dumps([names, shape, config.seed]).encode()).hexdigest()[:16]
+        path, done_path = folder / f"vision-{mark}.npy", folder / f"vision-{mark}.done"
+        done = int(done_path.read_text()) if done_path.exists() and path.exists() else 0
+        mode = "r+" if done else "w+"
+        array = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+        for i in range(done, len(names)):
+            rng = np.random.default_rng([config.seed, i])
+            image = load_image(refs[names[i]])
+            views = [image, *(augment(image, rng) for _ in range(config.views - 1))]
+            array[i] = vision_tokens(model, views).numpy()
+            if (i + 1) % 50 == 0 or i + 1 == len(names):
+                array.flush()
+                done_path.write_text(str(i + 1))
+                if progress:
+                    progress("looking at images", i + 1, len(names))
+        return cls(np.load(path, mmap_mode="r"), position)
+
+
+def _collate(items: list[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]:
+    length = max(len(item["input_ids"]) for item in items)
+    out: dict[str, torch.Tensor] = {
+        "input_ids": torch.full((len(items), length), pad),
+        "attention_mask": torch.zeros((len(items), length), dtype=torch.long),
+        "labels": torch.full((len(items), length), -100),
+    }
+    for row, item in enumerate(items):
+        n = len(item["input_ids"])
+        out["input_ids"][row, :n] = torch.tensor(item["input_ids"])
+        out["labels"][row, :n] = torch.tensor(item["labels"])
+        out["attention_mask"][row, :n] = 1
+    seen = [torch.from_numpy(np.array(i["vision_tokens"])) for i in items if i["vision_tokens"] is not None]
+    if seen:
+        out["vision_tokens"] = torch.stack(seen).float()
+    return out
+
+
+class _NanoTrainer(Trainer):  # type: ignore[misc]
+    """The HF Trainer with the records' own order and two learning rates."""
+
+    train_config: TrainConfig
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            config = self.train_config
+            named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+            eye = [p for n, p in named if "multi_modal_projector" in n]
+            lora = [p for n, p in named if "multi_modal_projector" not in n]
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {"params": lora, "lr": config.learning_rate},
+                    {"params": eye, "lr": config.projector_learning_rate},
+                ],
+                weight_decay=config.weight_decay,
+                betas=(0.9, 0.99),
+            )
+        return self.optimizer
+
+
+class _Log(TrainerCallback):  # type: ignore[misc]
+    """Each logged step as a line of ``training_log.jsonl``, and to the caller's progress."""
+
+    def __init__(self, path: Path, progress: Callable[[str, int, int], None] | None) -> None:
+        self.path = path
+        self.progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        kept = {k: round(v, 6) for k, v in (logs or {}).items() if k in ("loss", "learning_rate", "grad_norm")}
+        if kept:
+            with self.path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps({"step": state.global_step, **kept}) + "\n")
+        if self.progress:
+            loss = f", loss {kept['loss']:.3f}" if "loss" in kept else ""
+            self.progress(f"training{loss}", state.global_step, state.max_steps)
+
+
+def train_nano(
+    records: Sequence[Record],
+    out: Path,
+    *,
+    config: TrainConfig | None = None,
+    init: Path | None = None,
+    cache: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Train an adapter on `records` and write it to `out`; a second call after a kill goes on.
+
+    Args:
+        records: one-turn conversations.
+        out: folder of the adapter; ``work/`` inside it holds checkpoints and stored vision tokens until done.
+        config: see `TrainConfig`.
+        init: adapter to start from (same rank), instead of a fresh one.
+        cache: cache folder of the base.
+        progress: told stage, done, total.
+
+    Returns:
+        `out`, with ``adapter_config.json``, ``adapter_model.safetensors`` (float16), ``training.json``
+        and ``training_log.jsonl``.
+
+    Raises:
+        RunError: `out` holds a training of other records or another configuration.
+        ModelError: the base is missing, or `init` is no such adapter.
+    """
+    config = config or TrainConfig()
+    if init is not None:
+        check_adapter(init)
+    base = assemble_base(cache=cache, progress=None)
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    facts = _facts(records, config, init)
+    _same_or_new(work / "facts.json", facts)
+    tokenizer = AutoTokenizer.from_pretrained(str(base))
+    torch.manual_seed(config.seed)
+    model = MedDrNanoForConditionalGeneration.from_pretrained(str(base), dtype=torch.float32)
+    model.eval()
+    store = _VisionStore.build(records, model, work, config, progress)
+    model = get_peft_model(
+        model,
+        LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=0.0,
+            target_modules=LORA_TARGETS,
+            modules_to_save=["multi_modal_projector"],
+            base_model_name_or_path="meddr-nano",
+        ),
+    )
+    if init is not None:
+        _load_into(model, init)
+    data = _Batches(records, tokenizer, store, config)
+    steps = int(np.ceil(len(data) / config.batch_size) * config.epochs)
+    trainer = _NanoTrainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(work),
+            max_steps=steps,
+            per_device_train_batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=round(config.warmup_ratio * steps),
+            max_grad_norm=1.0,
+            logging_steps=10,
+            save_steps=config.save_steps,
+            save_total_limit=1,
+            seed=config.seed,
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+            remove_unused_columns=False,
+            label_names=["labels"],
+            dataloader_num_workers=0,
+        ),
+        train_dataset=data,
+        data_collator=lambda items: _collate(items, int(tokenizer.pad_token_id)),
+        callbacks=[_Log(out / "training_log.jsonl", progress)],
+    )
+    trainer.train_config = config
+    checkpoints = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    complete = [c for c in checkpoints if (c / "trainer_state.json").exists()]
+    if not complete:
+        (out / "training_log.jsonl").unlink(missing_ok=True)
+    trainer.train(resume_from_checkpoint=str(complete[-1]) if complete else None)
+    _save(model, out)
+    (out / "training.json").write_text(json.dumps({**facts, "steps": steps}, indent=2) + "\n")
+    shutil.rmtree(work)
+    return out
+
+
+def _facts(records: Sequence[Record], config: TrainConfig, init: Path | None) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(f"{record.id}\0{record.prompt}\0{record.answer}\n".encode())
+    count: dict[str, int] = {}
+    for record in records:
+        key = f"{record.kind}:{record.source}"
+        count[key] = count.get(key, 0) + 1
+    return {
+        "records": len(records),
+        "records_sha256": digest.hexdigest(),
+        "records_by_kind_and_source": dict(sorted(count.items())),
+        "config": asdict(config),
+        "init_sha256": None if init is None else _sha256(init / "adapter_model.safetensors"),
+    }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _same_or_new(path: Path, facts: dict[str, Any]) -> None:
+    if path.exists():
+        if json.loads(path.read_text()) != facts:
+            raise RunError(
+                "holds an unfinished training of other records or another configuration",
+                where=str(path.parent.parent),
+                remedy="Name another folder, or remove this one.",
+            )
+    else:
+        path.write_text(json.dumps(facts))
+
+
+def _load_into(model: Any, folder: Path) -> None:
+    from peft import set_peft_model_state_dict
+
+    state = {k: v.float() for k, v in load_file(folder / "adapter_model.safetensors").items()}
+    set_peft_model_state_dict(model, state)
+
+
+def _save(model: Any, out: Path) -> None:
+    model.save_pretrained(str(out))
+    path = out / "adapter_model.safetensors"
+    save_file({k: v.half().contiguous() for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
+    (out / "README.md").unlink(missing_ok=True)  # peft's own card knows nothing; ours is written beside it
+    config = json.loads((out / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "meddr-nano"
+    (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
