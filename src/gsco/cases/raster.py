@@ -67,7 +67,7 @@ def to_rgb(image: Image.Image, *, where: str | None = None) -> Image.Image:
     """Any Pillow picture to a new one of mode RGB, by the rules of this module.
 
     Raises:
-        ImageError: a mode that has no conversion, or no finite value.
+        ImageError: no finite value.
     """
     from PIL import Image
 
@@ -82,10 +82,7 @@ def to_rgb(image: Image.Image, *, where: str | None = None) -> Image.Image:
         colour = image.convert("RGBA")
         black = Image.new("RGBA", colour.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, colour).convert("RGB")
-    try:
-        return image.copy() if mode == "RGB" else image.convert("RGB")
-    except ValueError as error:
-        raise ImageError(f"has colours of kind {mode}, which are not read", where=where) from error
+    return image.copy() if mode == "RGB" else image.convert("RGB")
 
 
 def scale_to_uint8(values: NDArray[Any], *, where: str | None = None) -> NDArray[np.uint8]:
