@@ -1,5 +1,57 @@
 """Specialists: image → calibrated probabilities and an embedding."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from gsco.specialists.base import Opinion, Specialist
 
-__all__ = ["Opinion", "Specialist"]
+if TYPE_CHECKING:
+    from gsco.specialists.backbones import Backbone, load_backbone
+    from gsco.specialists.features import extract
+    from gsco.specialists.folds import grouped_folds, out_of_fold
+    from gsco.specialists.registry import (
+        DEFAULT_TEAM,
+        RECIPES,
+        Recipe,
+        load_specialist,
+        train_specialist,
+    )
+    from gsco.specialists.trained import TrainedSpecialist
+
+_LAZY = {
+    "DEFAULT_TEAM": "registry",
+    "RECIPES": "registry",
+    "Backbone": "backbones",
+    "Recipe": "registry",
+    "TrainedSpecialist": "trained",
+    "extract": "features",
+    "grouped_folds": "folds",
+    "load_backbone": "backbones",
+    "load_specialist": "registry",
+    "out_of_fold": "folds",
+    "train_specialist": "registry",
+}
+
+__all__ = [
+    "DEFAULT_TEAM",
+    "RECIPES",
+    "Backbone",
+    "Opinion",
+    "Recipe",
+    "Specialist",
+    "TrainedSpecialist",
+    "extract",
+    "grouped_folds",
+    "load_backbone",
+    "load_specialist",
+    "out_of_fold",
+    "train_specialist",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gsco.specialists.{_LAZY[name]}"), name)

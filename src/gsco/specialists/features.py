@@ -35,7 +35,7 @@ def extract(
     backbone: Backbone,
     refs: Sequence[ImageRef],
     *,
-    cache: Path,
+    cache: Path | None,
     pooled: bool = True,
     kind: Kind | None = None,
     batch_size: int = 16,
@@ -47,7 +47,7 @@ def extract(
     Args:
         backbone: the frozen network.
         refs: the images; the same one may occur more than once.
-        cache: folder of the store (``features/`` is made inside it).
+        cache: folder of the store (``features/`` is made inside it); None computes without a store.
         pooled: pooled vectors when True, un-pooled maps when False.
         kind: overrides `pooled`: ``"pooled"``, ``"maps"``, or ``"texture"`` (see `describe_pixels` and
             `Backbone.pooled_and_texture`).
@@ -66,7 +66,7 @@ def extract(
     if not refs:
         raise ValueError("no images to describe")
     keys = image_keys(refs)
-    with closing(_Store(cache / "features", backbone.fingerprint)) as store:
+    with closing(_Store(None if cache is None else cache / "features", backbone.fingerprint)) as store:
         found = {key: value for key in dict.fromkeys(keys) if (value := store.get(wanted, key)) is not None}
         missing: dict[bytes, ImageRef] = {}
         for key, ref in zip(keys, refs, strict=True):
@@ -184,10 +184,11 @@ def _decoded(
 class _Store:
     """One SQLite file per backbone fingerprint, one table per kind; a kill leaves the last commit."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._path = folder / f"{fingerprint[:32]}.sqlite"
+    def __init__(self, folder: Path | None, fingerprint: str) -> None:
+        self._path = ":memory:" if folder is None else str(folder / f"{fingerprint[:32]}.sqlite")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self._path, timeout=60)
             # NORMAL: a power cut may lose the last commit, a kill loses nothing
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -240,6 +241,6 @@ class _Store:
     def _failure(self, error: Exception) -> StorageError:
         return StorageError(
             f"the feature store cannot be used ({error})",
-            where=str(self._path),
+            where=self._path,
             remedy="Free some space or delete the file; it is made anew.",
         )

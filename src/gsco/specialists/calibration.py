@@ -1,0 +1,118 @@
+"""Temperature scaling, and the figures by which a specialist is judged on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Rows of logits (N, options) to probabilities that sum to 1, in float64."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+
+
+def log_loss(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood in nats; probabilities are held above 1e-12."""
+    rows = np.arange(len(targets))
+    picked = np.maximum(probabilities[rows, np.asarray(targets)], 1e-12)
+    return float(-np.log(picked).mean())
+
+
+def fit_temperature(
+    logits: NDArray[np.floating],
+    targets: Sequence[int] | NDArray[np.int64],
+    *,
+    spread: float = 0.5,
+    low: float = 0.1,
+    high: float = 10.0,
+) -> float:
+    """The temperature by which logits are divided (Guo et al., 2017), with a prior.
+
+    Dividing all logits by one number never changes which option is the most probable. Plain maximum
+    likelihood sends T to 0 where a small validation set happens to be answered without a mistake, and
+    the specialist would then never doubt again; so log T has a normal prior around 0, worth less the
+    more cases there are. A golden-section search over log T finds the minimum.
+
+    Args:
+        logits: (N, options).
+        targets: N option positions.
+        spread: standard deviation of log T in the prior; infinite for maximum likelihood.
+        low / high: bounds of the search.
+
+    Returns:
+        The temperature; 1.0 where there is nothing to fit it on.
+    """
+    if len(targets) == 0:
+        return 1.0
+
+    def loss(log_t: float) -> float:
+        prior = (log_t / spread) ** 2 / 2 / len(targets)
+        return log_loss(softmax(logits, float(np.exp(log_t))), targets) + prior
+
+    left, right = float(np.log(low)), float(np.log(high))
+    inner_left, inner_right = right - _GOLDEN * (right - left), left + _GOLDEN * (right - left)
+    at_left, at_right = loss(inner_left), loss(inner_right)
+    for _ in range(40):
+        if at_left <= at_right:
+            right, inner_right, at_right = inner_right, inner_left, at_left
+            inner_left = right - _GOLDEN * (right - left)
+            at_left = loss(inner_left)
+        else:
+            left, inner_left, at_left = inner_left, inner_right, at_right
+            inner_right = left + _GOLDEN * (right - left)
+            at_right = loss(inner_right)
+    return float(np.exp((left + right) / 2))
+
+
+def class_weights(
+    targets: Sequence[int] | NDArray[np.int64], n_options: int, power: float = 0.5
+) -> NDArray[np.float64]:
+    """Weight of each class for a loss: (n / (classes x count)) ** power, 0 for a class without cases.
+
+    A power of 1 makes all classes count the same, 0 makes all cases count the same. The square root in
+    between is the default: on small, skewed sets it loses little likelihood and finds the rare classes.
+    """
+    counts = np.bincount(np.asarray(targets), minlength=n_options).astype(np.float64)
+    present = counts > 0
+    weights = np.zeros(n_options)
+    weights[present] = (counts.sum() / (present.sum() * counts[present])) ** power
+    return weights
+
+
+def judge(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
+    """Figures of one specialist on labelled cases.
+
+    Args:
+        probabilities: (N, options).
+        targets: N option positions.
+
+    Returns:
+        ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that occur), ``macro_f1``
+        (over classes that occur or are chosen), ``auc`` (one against rest, mean over classes that occur
+        and are not all; nan where there is none), ``log_loss``.
+    """
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    truth = np.asarray(targets)
+    choice = probabilities.argmax(axis=1)
+    present = np.unique(truth)
+    recalls = [float((choice[truth == c] == c).mean()) for c in present]
+    areas = [
+        float(roc_auc_score(truth == c, probabilities[:, c]))
+        for c in present
+        if 0 < (truth == c).sum() < len(truth)
+    ]
+    return {
+        "n": float(len(truth)),
+        "accuracy": float((choice == truth).mean()),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "macro_f1": float(f1_score(truth, choice, average="macro", zero_division=0)),
+        "auc": float(np.mean(areas)) if areas else float("nan"),
+        "log_loss": log_loss(probabilities, truth),
+    }

@@ -1,0 +1,127 @@
+"""Folds that keep patients and groups together, and out-of-fold predictions of any recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.cases import Case, Dataset
+from gsco.errors import DatasetError, StorageError
+
+Progress = Callable[[str, int, int], None]
+
+
+def grouped_folds(
+    targets: Sequence[int] | NDArray[np.int64], groups: Sequence[str], *, folds: int, seed: int = 0
+) -> NDArray[np.int64]:
+    """Number of the fold of each case; a group is never divided, classes are spread evenly.
+
+    Args:
+        targets: N option positions.
+        groups: N patients, groups or case ids (`Case.cluster`).
+        folds: how many.
+        seed: of the draw.
+
+    Returns:
+        (N,) integers in [0, folds).
+
+    Raises:
+        DatasetError: fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if len(set(groups)) < folds:
+        raise DatasetError(
+            f"{len(set(groups))} patients or groups cannot be dealt into {folds} folds",
+            remedy="Ask for fewer folds, or give more training cases.",
+        )
+    assigned = np.zeros(len(groups), dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # a class with fewer cases than folds is spread as far as it goes
+        warnings.simplefilter("ignore", UserWarning)
+        for number, (_, held) in enumerate(
+            splitter.split(np.zeros(len(groups)), np.asarray(targets), list(groups))
+        ):
+            assigned[held] = number
+    return assigned
+
+
+def out_of_fold(
+    recipe: str,
+    dataset: Dataset,
+    *,
+    folds: int = 3,
+    seed: int = 0,
+    cache: Path,
+    quick: bool = False,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float64]:
+    """Calibrated probabilities for every training case from specialists that never saw it.
+
+    Each fold's cases are answered by a specialist trained on the other folds, calibrated (and stopped)
+    on the validation split as the final one is. What a generalist hears in training thus looks like what
+    it will hear in use. Finished folds are kept in the cache, so a killed call goes on where it was.
+
+    Args:
+        recipe: a name from `gsco.specialists.registry.RECIPES`, perhaps with a backbone.
+        dataset: single-label diagnosis.
+        folds: how many.
+        seed: of folds and training.
+        cache: folder for features, checkpoints and finished folds.
+        quick, size: as for `gsco.specialists.train_specialist`.
+        progress: called with (what, done, in all).
+
+    Returns:
+        (training cases, options), rows in the order of ``dataset.split("train")``, summing to 1.
+
+    Raises:
+        DatasetError: too few groups for the folds, or unlabelled cases.
+    """
+    from gsco.specialists.registry import fit_specialist, training_job
+
+    job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
+    assigned = grouped_folds(job.train_targets, [case.cluster for case in job.train], folds=folds, seed=seed)
+    out = np.zeros((len(job.train), len(dataset.task.options)))
+    for number in range(folds):
+        rest = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold != number)
+        held = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold == number)
+        kept = cache / "folds" / f"{_identity(recipe, job.key(rest), held)}.npy"
+        probabilities = _read(kept, (len(held), out.shape[1]))
+        if probabilities is None:
+            specialist = fit_specialist(recipe, job.with_train(rest, tag=f"fold {number + 1}/{folds}"))
+            probabilities = specialist.predict([case.image for case in held])
+            _write(kept, probabilities)
+        out[assigned == number] = probabilities
+    return out
+
+
+def _identity(recipe: str, job_key: str, held: Sequence[Case]) -> str:
+    text = json.dumps([recipe, job_key, [[case.id, str(case.image)] for case in held]])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.shape == shape else None
+
+
+def _write(path: Path, values: NDArray[np.float64]) -> None:
+    draft = path.with_suffix(".tmp.npy")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(draft, values, allow_pickle=False)
+        draft.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written ({error.strerror})", where=str(path), remedy="Free some space."
+        ) from error

@@ -1,0 +1,107 @@
+"""Nearest neighbours among the training cases, by cosine similarity of frozen features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.specialists.calibration import class_weights, log_loss
+from gsco.specialists.heads import FeatureSpecialist, images_of
+from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+
+COUNTS = (5, 10, 20, 40)
+"""Numbers of neighbours that are tried."""
+
+_SHARPNESS = 10.0  # a neighbour less similar by 0.1 weighs 1/e
+_PRIOR = 1.0  # weight of the prior, in neighbours
+
+
+class NearestNeighbours(FeatureSpecialist):
+    """Distance-weighted vote of the k most similar training cases.
+
+    Features are centred on the training mean before they are normalised, so that similarity is about
+    what differs between images of the set. k has the least leave-one-out log loss on training cases,
+    where no case of the same patient or group counts as a neighbour.
+    """
+
+    kind: ClassVar[str] = "knn"
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.mean = np.zeros(0, dtype=np.float32)
+        self.bank = np.zeros((0, 0), dtype=np.float32)
+        self.labels = np.zeros(0, dtype=np.int64)
+        self.k = COUNTS[1]
+
+    def fit(self, job: TrainingJob) -> NearestNeighbours:
+        """Keep the job's training cases, choose k on them, calibrate on validation."""
+        features = self.embed(images_of([*job.train, *job.val]), job)[: len(job.train)]
+        self.labels = job.train_targets
+        self.mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.bank = self._normalise(features)
+        self.k = self._choose([case.cluster for case in job.train])
+        self.details["k"] = self.k
+        self.calibrate(job)
+        return self
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Features (N, D) to log vote shares (N, options)."""
+        queries = self._normalise(features)
+        # one row at a time, so that no number depends on which images are asked about together
+        return np.concatenate([self._vote((self.bank @ row)[None], self.k) for row in queries])
+
+    def _normalise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        centred = features - self.mean
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        return np.asarray(centred / np.maximum(length, 1e-12), dtype=np.float32)
+
+    def _vote(self, similarity: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+        """Similarities to the bank (N, bank) to log vote shares (N, options)."""
+        n_options = len(self.options)
+        k = min(k, similarity.shape[1])
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        near = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
+        weights = np.exp(_SHARPNESS * (near - near[:, :1]))
+        weights = weights * np.isfinite(near) * class_weights(self.labels, n_options)[self.labels[order]]
+        prior = np.bincount(self.labels, minlength=n_options) + 1.0
+        votes = np.tile(_PRIOR * prior / prior.sum(), (len(similarity), 1))
+        for column in range(k):
+            votes[np.arange(len(votes)), self.labels[order[:, column]]] += weights[:, column]
+        return np.asarray(np.log(votes / votes.sum(axis=1, keepdims=True)))
+
+    def _choose(self, groups: list[str]) -> int:
+        number = np.unique(np.asarray(groups), return_inverse=True)[1]
+        losses = np.zeros(len(COUNTS))
+        for start in range(0, len(self.bank), 512):
+            rows = slice(start, start + 512)
+            similarity = self.bank[rows] @ self.bank.T
+            similarity[number[rows, None] == number[None]] = -np.inf
+            usable = np.isfinite(similarity).any(axis=1)
+            for i, k in enumerate(COUNTS):
+                shares = np.exp(self._vote(similarity[usable], k))
+                losses[i] += (
+                    log_loss(shares, self.labels[rows][usable]) * usable.sum() if usable.any() else 0.0
+                )
+        return COUNTS[int(losses.argmin())]
+
+    def _config(self) -> dict[str, Any]:
+        return {**super()._config(), "k": self.k}
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        return {"mean": self.mean, "bank": self.bank, "labels": self.labels}
+
+    @classmethod
+    def _restore(
+        cls,
+        base: dict[str, Any],
+        config: dict[str, Any],
+        tensors: dict[str, NDArray[Any]],
+        cache: Path | None,
+    ) -> TrainedSpecialist:
+        made = cls(**cls._arguments(base, config, cache))
+        made.mean, made.bank, made.labels = tensors["mean"], tensors["bank"], tensors["labels"]
+        made.k = int(config["k"])
+        return made

@@ -1,0 +1,247 @@
+"""Recipes by name, training by recipe, loading by folder."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsco.cases import Dataset
+from gsco.errors import DatasetError, ModelError
+from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One way to train a specialist.
+
+    Attributes:
+        name: its id.
+        summary: one line for a person.
+        maker: ``module:function`` of ``(job, name, recipe, backbone or None) -> TrainedSpecialist``.
+        backbone: whether ``name:backbone`` is understood.
+    """
+
+    name: str
+    summary: str
+    maker: str
+    backbone: bool = True
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "linear_probe",
+            "logistic regression on pooled features of a frozen backbone",
+            "gsco.specialists.registry:_linear_probe",
+        ),
+        Recipe(
+            "knn",
+            "distance-weighted nearest neighbours in pooled features of a frozen backbone",
+            "gsco.specialists.registry:_knn",
+        ),
+        Recipe(
+            "texture_probe",
+            "logistic regression on statistics of all stages of a frozen backbone, and of colour",
+            "gsco.specialists.registry:_texture_probe",
+        ),
+    )
+}
+
+DEFAULT_TEAM: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
+_KINDS = {
+    "linear": "gsco.specialists.linear:LinearProbe",
+    "knn": "gsco.specialists.knn:NearestNeighbours",
+}
+
+
+def train_specialist(
+    recipe: str,
+    dataset: Dataset,
+    *,
+    cache: Path,
+    out: Path | None = None,
+    seed: int = 0,
+    quick: bool = False,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> TrainedSpecialist:
+    """Train one specialist on a dataset's training split and calibrate it on its validation split.
+
+    Args:
+        recipe: a name of `RECIPES`, or ``"recipe:backbone"`` with a timm name or folder.
+        dataset: single-label diagnosis.
+        cache: folder for features and checkpoints.
+        out: where to save it; not saved when None.
+        seed: of everything drawn; the same seed gives the same numbers on the same machine.
+        quick: fewer epochs, for a demo.
+        size: side of the network's input in pixels; the recipe's own when None.
+        progress: called with (what, done, in all).
+
+    Raises:
+        ModelError: no such recipe, or a backbone that cannot be had.
+        DatasetError: not single-label, or nothing to learn from.
+        ImageError, StorageError: as the names say.
+    """
+    job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
+    specialist = fit_specialist(recipe, job)
+    if out is not None:
+        specialist.save_pretrained(out)
+    return specialist
+
+
+def training_job(
+    dataset: Dataset,
+    *,
+    cache: Path,
+    seed: int = 0,
+    quick: bool = False,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> TrainingJob:
+    """The job that `train_specialist` gives to a recipe; DatasetError where there is nothing to learn."""
+    if dataset.task.kind != "diagnosis" or dataset.task.multi_label or len(dataset.task.options) < 2:
+        raise DatasetError(
+            f"dataset {dataset.name!r} is not single-label diagnosis with closed options",
+            where=str(dataset.root),
+            remedy="Specialists of this package choose one of at least two options.",
+        )
+    train = tuple(case for case in dataset.split("train") if case.label is not None)
+    val = tuple(case for case in dataset.split("val") if case.label is not None)
+    if len({case.label for case in train}) < 2:
+        raise DatasetError(
+            "the training split has fewer than two labels",
+            where=str(dataset.root),
+            remedy="Give labelled training cases of at least two options.",
+        )
+    return TrainingJob(
+        dataset, train, val, seed=seed, cache=Path(cache), quick=quick, size=size, progress=progress
+    )
+
+
+def fit_specialist(recipe: str, job: TrainingJob) -> TrainedSpecialist:
+    """Train one specialist for a prepared job; see `train_specialist`."""
+    base, _, backbone = recipe.partition(":")
+    entry = RECIPES.get(base)
+    if entry is None:
+        raise ModelError(f"no recipe {base!r}", remedy=f"Choose one of: {', '.join(RECIPES)}.")
+    if backbone and not entry.backbone:
+        raise ModelError(f"recipe {base!r} takes no backbone", remedy=f"Write {base!r} alone.")
+    if not job.val:
+        job.say(f"{base}: no validation cases, so no calibration", 0, 1)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", recipe.replace(":", "-")).strip("-.")
+    with np.errstate(under="ignore"):
+        made: TrainedSpecialist = _resolve(entry.maker)(job, name, recipe, backbone or None)
+    return made
+
+
+def load_specialist(folder: Path | str, *, cache: Path | None = None) -> TrainedSpecialist:
+    """Read any specialist written by ``save_pretrained``.
+
+    Args:
+        folder: the specialist's folder.
+        cache: where features are kept; features are not kept when None.
+
+    Raises:
+        ModelError: the folder is missing, incomplete, damaged, or of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    config = read_config(folder)
+    weights = folder / "model.safetensors"
+    try:
+        tensors = load_file(weights)
+    except FileNotFoundError:
+        raise ModelError(
+            "is incomplete: no model.safetensors", where=str(folder), remedy="Train it again."
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"is damaged ({error})", where=str(weights), remedy="Train it again.") from error
+    try:
+        base = {"name": config["name"], "recipe": config["recipe"], "options": tuple(config["options"])}
+        made: TrainedSpecialist = _resolve(_KINDS[config["kind"]])._restore(
+            base, config["model"], tensors, cache
+        )
+        made.temperature = float(config["temperature"])
+        made.reliability = config["reliability"]
+        made.val_metrics = {
+            key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
+        }
+        made.details = config["details"]
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ModelError(
+            f"config.json and model.safetensors do not fit ({error})",
+            where=str(folder),
+            remedy="Train it again.",
+        ) from error
+    return made
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a specialist's folder; ModelError where it is not one."""
+    path = folder / "config.json"
+    remedy = "Give a folder written by save_pretrained, e.g. runs/NAME/specialists/linear_probe."
+    if not folder.is_dir():
+        raise ModelError("there is no such folder", where=str(folder), remedy=remedy)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError("holds no config.json", where=str(folder), remedy=remedy) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read ({error})", where=str(path), remedy=remedy) from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        what = config.get("model_type") or config.get("architecture") if isinstance(config, dict) else None
+        raise ModelError(
+            f"is not a specialist{f' but a {what} model' if what else ''}", where=str(folder), remedy=remedy
+        )
+    if config.get("version") != 1 or config.get("kind") not in _KINDS:
+        raise ModelError(
+            f"has the unknown kind {config.get('kind')!r}, version {config.get('version')!r}",
+            where=str(folder),
+            remedy="Upgrade gsco, or train it again.",
+        )
+    return config
+
+
+def _resolve(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _head(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> dict[str, Any]:
+    from gsco.specialists.backbones import DEFAULT_BACKBONE
+
+    return {
+        "name": name,
+        "recipe": recipe,
+        "options": job.options,
+        "backbone_name": DEFAULT_BACKBONE if backbone in {None, "embedded"} else backbone,
+        "size": job.size,
+        "cache": job.cache,
+    }
+
+
+def _linear_probe(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> TrainedSpecialist:
+    from gsco.specialists.linear import LinearProbe
+
+    return LinearProbe(features="pooled", **_head(job, name, recipe, backbone)).fit(job)
+
+
+def _texture_probe(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> TrainedSpecialist:
+    from gsco.specialists.linear import LinearProbe
+
+    return LinearProbe(features="texture", **_head(job, name, recipe, backbone)).fit(job)
+
+
+def _knn(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> TrainedSpecialist:
+    from gsco.specialists.knn import NearestNeighbours
+
+    return NearestNeighbours(features="pooled", **_head(job, name, recipe, backbone)).fit(job)

@@ -1,0 +1,247 @@
+"""What all trained specialists share: one job to learn from, calibrated answers, a folder to live in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.cases import Case, Dataset, ImageRef
+from gsco.errors import ModelError, StorageError
+from gsco.specialists.calibration import fit_temperature, judge, softmax
+
+FORMAT = "gsco-specialist"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a recipe learns from, and with what means.
+
+    Attributes:
+        dataset: for its task, name and card.
+        train / val: labelled cases; a recipe may look at nothing else.
+        seed: of everything drawn.
+        cache: folder for features and checkpoints.
+        quick: fewer epochs.
+        size: side of the network's input in pixels, the recipe's own when None.
+        progress: called with (what, done, in all).
+        tag: what this job is, for progress lines (``"fold 1/3"``).
+    """
+
+    dataset: Dataset
+    train: tuple[Case, ...]
+    val: tuple[Case, ...]
+    seed: int
+    cache: Path
+    quick: bool = False
+    size: int | None = None
+    progress: Progress | None = None
+    tag: str = ""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Option keys in order."""
+        return self.dataset.task.keys
+
+    @property
+    def train_targets(self) -> NDArray[np.int64]:
+        """Option positions of the training cases."""
+        return np.asarray(self.dataset.targets(self.train), dtype=np.int64)
+
+    @property
+    def val_targets(self) -> NDArray[np.int64]:
+        """Option positions of the validation cases."""
+        return np.asarray(self.dataset.targets(self.val), dtype=np.int64)
+
+    def with_train(self, train: tuple[Case, ...], *, tag: str = "") -> TrainingJob:
+        """The same job with other training cases."""
+        return replace(self, train=train, tag=tag)
+
+    def key(self, train: Sequence[Case] | None = None) -> str:
+        """Hash of everything that decides the result: cases, content, labels, options, seed, settings."""
+        from gsco.specialists.features import image_keys
+
+        cases = [*(self.train if train is None else train), *self.val]
+        content = image_keys([case.image for case in cases])
+        rows = [[case.id, case.label, case.split, case.cluster] for case in cases]
+        settings = [list(self.options), self.dataset.task.modality, self.seed, self.quick, self.size]
+        digest = hashlib.sha256(json.dumps([rows, settings]).encode())
+        digest.update(b"".join(content))
+        return digest.hexdigest()
+
+    def say(self, what: str, done: int, total: int) -> None:
+        """Report progress, if anybody listens."""
+        if self.progress:
+            self.progress(f"{what} ({self.tag})" if self.tag else what, done, total)
+
+
+class TrainedSpecialist(ABC):
+    """A specialist made by this package; a `gsco.specialists.Specialist`.
+
+    Attributes:
+        name: unique among the specialists of a run, file-name safe.
+        recipe: the registry name it was made by (``"linear_probe:resnet18"``).
+        options: option keys in the order of the probabilities.
+        temperature: by which logits are divided, fitted on validation.
+        reliability: balanced accuracy on validation, or None.
+        val_metrics: figures on validation; see `gsco.specialists.calibration.judge`.
+        details: settings chosen in training, and what it was trained on; they go on the card.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, *, name: str, recipe: str, options: tuple[str, ...]) -> None:
+        self.name = name
+        self.recipe = recipe
+        self.options = options
+        self.temperature = 1.0
+        self.reliability: float | None = None
+        self.val_metrics: dict[str, float] = {}
+        self.details: dict[str, Any] = {}
+
+    @abstractmethod
+    def logits(self, images: Sequence[ImageRef]) -> NDArray[np.float64]:
+        """Uncalibrated log-probabilities up to a constant per row, (N, options)."""
+
+    @abstractmethod
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        """All arrays that make this specialist."""
+
+    @abstractmethod
+    def _config(self) -> dict[str, Any]:
+        """What `_restore` needs besides the tensors."""
+
+    @classmethod
+    @abstractmethod
+    def _restore(
+        cls,
+        base: dict[str, Any],
+        config: dict[str, Any],
+        tensors: dict[str, NDArray[Any]],
+        cache: Path | None,
+    ) -> TrainedSpecialist:
+        """Rebuild from what `_config` and `_tensors` gave; `base` holds the constructor's arguments."""
+
+    def predict(self, images: Sequence[ImageRef]) -> NDArray[np.float64]:
+        """Calibrated probabilities, (N, options), rows summing to 1."""
+        if not images:
+            return np.zeros((0, len(self.options)))
+        return softmax(self.logits(images), self.temperature)
+
+    def calibrate(self, job: TrainingJob) -> None:
+        """Fit the temperature on validation and take down the figures there."""
+        self.details.update(
+            dataset=job.dataset.name,
+            modality=job.dataset.task.modality,
+            license=str(job.dataset.card.get("license") or job.dataset.card.get("licence") or "not stated"),
+            n_train=len(job.train),
+            n_val=len(job.val),
+            seed=job.seed,
+        )
+        if not job.val:
+            return
+        logits = self.logits([case.image for case in job.val])
+        self.temperature = fit_temperature(logits, job.val_targets)
+        self.val_metrics = judge(softmax(logits, self.temperature), job.val_targets)
+        self.reliability = self.val_metrics["balanced_accuracy"]
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write ``config.json``, ``model.safetensors`` and a card (``README.md``).
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        from safetensors.numpy import save
+
+        folder = Path(folder)
+        config = {
+            "format": FORMAT,
+            "version": 1,
+            "kind": self.kind,
+            "name": self.name,
+            "recipe": self.recipe,
+            "options": list(self.options),
+            "temperature": self.temperature,
+            "reliability": self.reliability,
+            "val_metrics": {k: (None if math.isnan(v) else v) for k, v in self.val_metrics.items()},
+            "details": self.details,
+            "model": self._config(),
+        }
+        tensors = {key: np.ascontiguousarray(value) for key, value in self._tensors().items()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(folder / "model.safetensors", save(tensors, metadata={"format": "np"}))
+            _replace(folder / "README.md", card(config).encode())
+            # last, since a folder with a config counts as whole
+            _replace(folder / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+        except OSError as error:
+            raise StorageError(
+                f"cannot be written ({error.strerror})", where=str(folder), remedy="Free some space."
+            ) from error
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, *, cache: Path | None = None) -> TrainedSpecialist:
+        """Read a folder written by `save_pretrained`; `cache` is where features are kept, if anywhere.
+
+        Raises:
+            ModelError: missing, damaged, or of another kind.
+        """
+        from gsco.specialists.registry import load_specialist
+
+        specialist = load_specialist(folder, cache=cache)
+        if not isinstance(specialist, cls):
+            raise ModelError(
+                f"holds a {specialist.kind} specialist, not a {cls.kind} one",
+                where=str(folder),
+                remedy="Use gsco.specialists.load_specialist, which takes any kind.",
+            )
+        return specialist
+
+
+def card(config: dict[str, Any]) -> str:
+    """The model card (Markdown) of a specialist's ``config.json``."""
+    details = config["details"]
+    lines = [
+        f"# Specialist `{config['name']}`",
+        "",
+        f"Recipe `{config['recipe']}`, options: {', '.join(f'`{key}`' for key in config['options'])}.",
+        "",
+        "**For research only. Not a medical device: do not use it to decide about a patient.**",
+        "",
+        "## Training data",
+        "",
+        f"Dataset `{details.get('dataset', 'unknown')}` ({details.get('modality', 'modality unknown')}), "
+        f"{details.get('n_train', '?')} training and {details.get('n_val', '?')} validation cases. "
+        f"Licence of the data: {details.get('license', 'not stated')}.",
+        "",
+        "## On validation",
+        "",
+        "The temperature (and, where there are epochs, the epoch) was chosen on these same cases, so the "
+        "figures flatter a little.",
+        "",
+        "| figure | value |",
+        "|---|---|",
+    ]
+    lines += [
+        f"| {key} | {'' if value is None else f'{value:.4g}'} |"
+        for key, value in sorted(config["val_metrics"].items())
+    ]
+    lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
+    settings = {**config["model"], **details, "temperature": config["temperature"]}
+    lines += [f"| {key} | {value} |" for key, value in sorted(settings.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_bytes(content)
+    draft.replace(path)
