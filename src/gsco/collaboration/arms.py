@@ -49,7 +49,11 @@ class Collaboration:
     parse: Callable[[str, Sequence[str]], int | None] | None = None
 
     def answer(
-        self, cases: Sequence[Case], task: Task, evidence: Sequence[Evidence], arms: Sequence[str] = GENERALIST_ARMS
+        self,
+        cases: Sequence[Case],
+        task: Task,
+        evidence: Sequence[Evidence],
+        arms: Sequence[str] = GENERALIST_ARMS,
     ) -> list[Answer]:
         """Answer each case in each arm, all arms of a case one after the other.
 
@@ -67,11 +71,10 @@ class Collaboration:
         if len(cases) != len(evidence):
             raise ValueError(f"{len(cases)} cases but {len(evidence)} pieces of evidence")
         keyed = [(case, arm) for case in cases for arm in arms]
-        prompts = [
-            self.template.render(task, restrict(known, arm)) for known in evidence for arm in arms
-        ]
+        prompts = [self.template.render(task, restrict(known, arm)) for known in evidence for arm in arms]
         requests = [
-            Request(prompt.text, case.image, prompt.choices) for (case, _), prompt in zip(keyed, prompts, strict=True)
+            Request(prompt.text, case.image, prompt.choices)
+            for (case, _), prompt in zip(keyed, prompts, strict=True)
         ]
         answers = []
         if self.mode == "score":
@@ -84,7 +87,9 @@ class Collaboration:
         else:
             if self.parse is None:
                 raise ValueError("free generation needs a parser")
-            for (case, arm), prompt, text in zip(keyed, prompts, self.generalist.generate(requests), strict=True):
+            for (case, arm), prompt, text in zip(
+                keyed, prompts, self.generalist.generate(requests), strict=True
+            ):
                 position = self.parse(text, task.names)
                 answers.append(self._answer(case, arm, prompt.text, task, position, None, text))
         return answers
@@ -134,7 +139,12 @@ def controls(case: Case, task: Task, evidence: Evidence, *, best: str | None = N
 
     def add(arm: str, position: int, probabilities: NDArray[np.float64]) -> None:
         out.append(
-            Answer(case_id=case.id, arm=arm, prediction=task.keys[position], probabilities=_by_key(task, probabilities))
+            Answer(
+                case_id=case.id,
+                arm=arm,
+                prediction=task.keys[position],
+                probabilities=_by_key(task, probabilities),
+            )
         )
 
     for opinion in evidence.opinions:

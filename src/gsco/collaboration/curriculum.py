@@ -35,7 +35,7 @@ _PAPER_SHARE = 0.12
 
 
 def _permuted(task: Task, evidence: Evidence, order: Sequence[int]) -> tuple[Task, Evidence]:
-    """The same task and evidence with options kept and ordered as `order` says, probabilities renormalised."""
+    """The same with options kept and ordered as `order` says, probabilities renormalised."""
     options = tuple(task.options[i] for i in order)
     opinions = []
     for opinion in evidence.opinions:
@@ -112,7 +112,7 @@ def make_records(
         datasets: closed single-label diagnosis datasets, and VQA datasets.
         n: number of records.
         seed: the same seed gives the same records.
-        evidence: out-of-fold evidence, dataset name -> case id -> evidence; cases without get simulated evidence.
+        evidence: out-of-fold evidence, dataset name -> case id -> evidence; simulated where there is none.
         weights: how often each dataset is drawn, by name (default 1 each).
         mixture: share of each kind of record (default `MIXTURE`).
     """
@@ -149,7 +149,13 @@ def make_records(
 
 
 def _known(
-    rng: np.random.Generator, identity: str, dataset: Dataset, case: Case, *, hear: bool, stored: Evidence | None
+    rng: np.random.Generator,
+    identity: str,
+    dataset: Dataset,
+    case: Case,
+    *,
+    hear: bool,
+    stored: Evidence | None,
 ) -> Record:
     task = dataset.task
     if case.label is None:
@@ -169,7 +175,12 @@ def _known(
     shown = _renamed(rng, shown)
     prompt = _render(rng, shown, found)
     return Record(
-        identity, "hear" if hear else "see", dataset.name, case.image, prompt.text, prompt.choices[order.index(truth)]
+        identity,
+        "hear" if hear else "see",
+        dataset.name,
+        case.image,
+        prompt.text,
+        prompt.choices[order.index(truth)],
     )
 
 

@@ -35,7 +35,8 @@ class Evidence:
         """Mean of the opinions' probabilities, shape (n_options,); ValueError without opinions."""
         if not self.opinions:
             raise ValueError("no opinions to average")
-        return np.asarray([o.probabilities for o in self.opinions], dtype=np.float64).mean(axis=0)
+        stacked = np.asarray([o.probabilities for o in self.opinions], dtype=np.float64)
+        return np.asarray(stacked.mean(axis=0))
 
     def neighbour_votes(self, keys: tuple[str, ...]) -> NDArray[np.int64]:
         """How many neighbours carry each option key, shape (len(keys),)."""

@@ -45,7 +45,12 @@ def stated_reliability(skill: float, n_options: int) -> float:
 
 
 def simulate_opinions(
-    rng: np.random.Generator, truth: int, n_options: int, n_specialists: int, *, skill: tuple[float, float] = (0.4, 5.0)
+    rng: np.random.Generator,
+    truth: int,
+    n_options: int,
+    n_specialists: int,
+    *,
+    skill: tuple[float, float] = (0.4, 5.0),
 ) -> tuple[Opinion, ...]:
     """Opinions of `n_specialists` about a case whose true option is `truth`.
 
@@ -59,7 +64,7 @@ def simulate_opinions(
     level = rng.uniform(*skill)
     skills = np.clip(level + rng.normal(0.0, 0.7, n_specialists), 0.0, 8.0)
     logits = _logits(rng, truth, n_options, skills)
-    # With Gaussian logits this sharpness makes the softmax the true posterior; the jitter mis-calibrates a little.
+    # With Gaussian logits this sharpness makes the softmax the true posterior, the jitter a little off.
     sharpness = np.maximum(skills / (_SHARED**2 + _OWN**2), 0.3) * rng.lognormal(0.0, 0.25, n_specialists)
     scaled = logits * sharpness[:, None]
     p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
@@ -75,7 +80,12 @@ def simulate_opinions(
 
 
 def simulate_neighbours(
-    rng: np.random.Generator, truth: int, keys: tuple[str, ...], n_neighbours: int, *, purity: float | None = None
+    rng: np.random.Generator,
+    truth: int,
+    keys: tuple[str, ...],
+    n_neighbours: int,
+    *,
+    purity: float | None = None,
 ) -> tuple[Neighbour, ...]:
     """Labels of the most similar known cases, mostly the true one, one confusable option leading the rest.
 
@@ -97,7 +107,9 @@ def simulate_neighbours(
         else:
             position = confusable if rng.random() < 0.7 else int(rng.choice(others))
         out.append(
-            Neighbour(f"case {rank + 1}", float(0.95 - 0.02 * rank), (keys[position],), "simulated", "simulated")
+            Neighbour(
+                f"case {rank + 1}", float(0.95 - 0.02 * rank), (keys[position],), "simulated", "simulated"
+            )
         )
     return tuple(out)
 

@@ -84,7 +84,8 @@ def _check(task: Task, evidence: Evidence) -> None:
     for opinion in evidence.opinions:
         if len(opinion.probabilities) != len(task.options):
             raise ValueError(
-                f"{opinion.specialist} gives {len(opinion.probabilities)} probabilities for {len(task.options)} options"
+                f"{opinion.specialist} gives {len(opinion.probabilities)} probabilities "
+                f"for {len(task.options)} options"
             )
 
 
@@ -137,14 +138,16 @@ def _evidence(task: Task, evidence: Evidence) -> Prompt:
             for o in evidence.opinions
         )
         verdict = "They disagree." if evidence.conflict else "They agree."
-        lines.append(f"Specialists (reliability): {said}." + (f" {verdict}" if len(evidence.opinions) > 1 else ""))
+        lines.append(
+            f"Specialists (reliability): {said}." + (f" {verdict}" if len(evidence.opinions) > 1 else "")
+        )
     lines.append("Answer with one letter.")
     return Prompt("\n".join(lines), marks)
 
 
+register_template(Template("paper", "labels only, as published; answered by the option's name", _paper))
 register_template(
-    Template("paper", "labels only, as published; answered by the option's name", _paper)
-)
-register_template(
-    Template("evidence", "probabilities, similar cases, reliability and conflict; answered by a letter", _evidence)
+    Template(
+        "evidence", "probabilities, similar cases, reliability and conflict; answered by a letter", _evidence
+    )
 )

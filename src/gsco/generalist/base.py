@@ -41,8 +41,8 @@ class OptionScores:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Probability of each choice, shape (n_choices,), summing to 1."""
-        p = np.exp(np.asarray(self.log_probabilities, dtype=np.float64))
-        return p / p.sum()
+        p: NDArray[np.float64] = np.exp(np.asarray(self.log_probabilities, dtype=np.float64))
+        return np.asarray(p / p.sum())
 
     @property
     def choice(self) -> int:

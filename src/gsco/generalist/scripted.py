@@ -39,7 +39,10 @@ class ScriptedGeneralist:
             text = request.prompt + str(request.image)
             return int(hashlib.sha256(text.encode()).hexdigest(), 16) % len(request.choices)
         if self.rule == "percent":
-            shown = [re.search(rf"^{re.escape(c)}\. .*: (\d+)%", request.prompt, re.MULTILINE) for c in request.choices]
+            shown = [
+                re.search(rf"^{re.escape(c)}\. .*: (\d+)%", request.prompt, re.MULTILINE)
+                for c in request.choices
+            ]
             values = [int(match.group(1)) if match else -1 for match in shown]
             return int(np.argmax(values))
         return 0

@@ -69,7 +69,9 @@ def assemble_base(
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".assemble-"))
         try:
             _assemble(language=paths[0], eye=paths[1], out=scratch)
-            (scratch / "complete.json").write_text(json.dumps({"parts": list(PARTS), "version": BASE_VERSION}))
+            (scratch / "complete.json").write_text(
+                json.dumps({"parts": list(PARTS), "version": BASE_VERSION})
+            )
             try:
                 os.replace(scratch, target)  # noqa: PTH105  a folder, atomically
             except OSError:  # another process was first
@@ -168,10 +170,14 @@ def check_adapter(folder: Path) -> None:
     """ModelError unless the folder holds an adapter made for MedDr-nano."""
     config = folder / "adapter_config.json"
     if not config.exists() or not (folder / "adapter_model.safetensors").exists():
-        raise ModelError("holds no adapter (adapter_config.json, adapter_model.safetensors)", where=str(folder))
+        raise ModelError(
+            "holds no adapter (adapter_config.json, adapter_model.safetensors)", where=str(folder)
+        )
     try:
         found = json.loads(config.read_text())
     except json.JSONDecodeError as error:
         raise ModelError(f"is not JSON ({error})", where=str(config)) from error
     if found.get("peft_type") != "LORA" or found.get("base_model_name_or_path") != "meddr-nano":
-        raise ModelError("is an adapter of another model", where=str(folder), remedy="Name a MedDr-nano adapter.")
+        raise ModelError(
+            "is an adapter of another model", where=str(folder), remedy="Name a MedDr-nano adapter."
+        )

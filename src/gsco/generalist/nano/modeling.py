@@ -50,7 +50,9 @@ class TimmMapModel(PreTrainedModel):
 
     def __init__(self, config: TimmMapConfig) -> None:
         super().__init__(config)
-        self.backbone = timm.create_model(config.architecture, pretrained=False, num_classes=0, global_pool="")
+        self.backbone = timm.create_model(
+            config.architecture, pretrained=False, num_classes=0, global_pool=""
+        )
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

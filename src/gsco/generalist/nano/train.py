@@ -161,10 +161,11 @@ def _collate(items: list[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]:
     return out
 
 
-class _NanoTrainer(Trainer):  # type: ignore[misc]
+class _NanoTrainer(Trainer):
     """The HF Trainer with the records' own order and two learning rates."""
 
     train_config: TrainConfig
+    optimizer: torch.optim.Optimizer | None
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -186,15 +187,19 @@ class _NanoTrainer(Trainer):  # type: ignore[misc]
         return self.optimizer
 
 
-class _Log(TrainerCallback):  # type: ignore[misc]
+class _Log(TrainerCallback):
     """Each logged step as a line of ``training_log.jsonl``, and to the caller's progress."""
 
     def __init__(self, path: Path, progress: Callable[[str, int, int], None] | None) -> None:
         self.path = path
         self.progress = progress
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        kept = {k: round(v, 6) for k, v in (logs or {}).items() if k in ("loss", "learning_rate", "grad_norm")}
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        kept = {
+            k: round(v, 6) for k, v in (logs or {}).items() if k in ("loss", "learning_rate", "grad_norm")
+        }
         if kept:
             with self.path.open("a", encoding="utf-8") as out:
                 out.write(json.dumps({"step": state.global_step, **kept}) + "\n")
