@@ -84,23 +84,21 @@ class NanoGeneralist:
                 raise ValueError("a request without choices cannot be scored")
         image = requests[0].image
         prompts = [encode_prompt(self.tokenizer, r.prompt, image=image is not None) for r in requests]
-        choices = [[encode_answer(self.tokenizer, c) for c in r.choices] for r in requests]
-        # Single letters are told apart by their first token; the end of turn adds nothing but work.
-        letters = [all(len(c) == 2 for c in cs) and len({c[0] for c in cs}) == len(cs) for cs in choices]
+        choices = [self._answers(r.choices) for r in requests]
         shared = common_prefix(prompts) if len(prompts) > 1 else 0
         past = None
         if shared:
             _, past = self._forward(torch.tensor([prompts[0][:shared]]), None, None, None, image)
         suffixes = [p[shared:] for p in prompts]
         embedded = image if not shared else None
-        if all(letters):
+        if all(len(c) == 1 for cs in choices for c in cs):
             hidden, lengths, _ = continue_batch(
                 partial(self._forward, image=embedded), past, shared, suffixes, device=self._device
             )
             scored = [
                 choice_log_probabilities(
                     self._forward, self.model.lm_head, hidden[row, n - 1], None, 0,
-                    [c[:1] for c in choices[row]], device=self._device,
+                    choices[row], device=self._device,
                 )
                 for row, n in enumerate(lengths)
             ]  # fmt: skip
@@ -117,6 +115,12 @@ class NanoGeneralist:
                     )
                 )  # fmt: skip
         return [OptionScores(normalised(total)) for total in scored]
+
+    def _answers(self, choices: Sequence[str]) -> list[list[int]]:
+        """Token ids of each choice with the end of turn; of letters, which differ at once, the letter only."""
+        ids = [encode_answer(self.tokenizer, choice) for choice in choices]
+        letters = all(len(i) == 2 for i in ids) and len({i[0] for i in ids}) == len(ids)
+        return [i[:1] for i in ids] if letters else ids
 
     def _forward(
         self,
