@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_QUICK: dict[str, Any] = {
+    "specialists": ("linear_probe", "knn"),
+    "generalist": "scripted:percent",
+    "template": "evidence",
+    "neighbours": 3,
+    "batch_cases": 2,
+    "resamples": 200,
+    "threads": 1,
+    "seed": 5,
+}
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +66,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("nano"):
                 item.add_marker(skip)
+
+
+@pytest.fixture
+def quick() -> dict[str, Any]:
+    """Settings of a run that takes seconds: two heads on features and a scripted generalist."""
+    return dict(_QUICK)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path, feature_cache: Path) -> Path:
+    """A whole run on the phantoms with quick specialists and a scripted generalist; read only."""
+    from gsco import RunConfig, run
+
+    out = tmp_path_factory.mktemp("runs") / "phantoms"
+    run(RunConfig(data=phantom_folder, **_QUICK), out, cache=feature_cache)
+    return out

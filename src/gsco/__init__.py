@@ -25,7 +25,7 @@ _HOMES = {
     "Opinion": "gsco.specialists",
     "Option": "gsco.cases",
     "RunConfig": "gsco.evaluation.config",
-    "RunResult": "gsco.evaluation.run",
+    "RunResult": "gsco.evaluation.conclusion",
     "Specialist": "gsco.specialists",
     "Task": "gsco.cases",
     "UserError": "gsco.errors",
@@ -80,9 +80,10 @@ if TYPE_CHECKING:
     from gsco.cases.phantoms import generate_phantoms
     from gsco.collaboration import Answer, Collaboration, Evidence, get_template
     from gsco.errors import GscoError, UserError
+    from gsco.evaluation.conclusion import RunResult
     from gsco.evaluation.config import RunConfig
     from gsco.evaluation.diagnose import Diagnosis, diagnose
-    from gsco.evaluation.run import RunResult, resume, run
+    from gsco.evaluation.run import resume, run
     from gsco.generalist import Generalist, load_generalist
     from gsco.retrieval import CaseIndex, Neighbour, check_leakage
     from gsco.specialists import Opinion, Specialist, load_specialist, train_specialist

@@ -28,8 +28,8 @@ def _run(arguments: list[str] | None) -> int:
         result = app(arguments, prog_name="gsco", standalone_mode=False)
     except UserError as error:
         return _fail(str(error), error)
-    except KeyboardInterrupt:
-        return _fail("interrupted", None, 130)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "interrupted", None, 130)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own: a wrong option, a missing argument
             return _fail_usage(error)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gsco.evaluation.progress import Reporter, Step
 
 _EVERY_SECONDS = 10.0
+_WORTH_SAYING = 2.0  # a stage that took no longer needs no second line
 
 
 class RichReporter:
@@ -45,16 +46,17 @@ class RichReporter:
         with Progress(*columns, console=self._console) as progress:
             task = progress.add_task(name, total=total)
 
-            def step(done: int, total: int | None = None) -> None:
+            def step(done: int, total: int | None = None, what: str | None = None) -> None:
+                text = f"{name}: {what}" if what else name
                 if total is None:
-                    progress.update(task, completed=done)
+                    progress.update(task, completed=done, description=text)
                 else:
-                    progress.update(task, completed=done, total=total)
+                    progress.update(task, completed=done, total=total, description=text)
 
             yield step
             shown = progress.tasks[0]
             end = shown.total if shown.total is not None else max(shown.completed, 1)
-            progress.update(task, completed=end, total=end)
+            progress.update(task, completed=end, total=end, description=name)
 
     def note(self, text: str) -> None:
         """See `gsco.evaluation.progress.Reporter.note`."""
@@ -77,16 +79,19 @@ class PlainReporter:
         known = total
         self._line(f"{name} …")
 
-        def step(done: int, total: int | None = None) -> None:
+        def step(done: int, total: int | None = None, what: str | None = None) -> None:
             nonlocal last, known
             known = known if total is None else total
             now = time.monotonic()
             if now - last >= _EVERY_SECONDS:
                 last = now
-                self._line(f"{name}: {done}/{known if known is not None else '?'} ({now - started:.0f} s)")
+                text = f"{name}: {what}" if what else name
+                self._line(f"{text} {done}/{known if known is not None else '?'} ({now - started:.0f} s)")
 
         yield step
-        self._line(f"{name}: done ({time.monotonic() - started:.1f} s)")
+        seconds = time.monotonic() - started
+        if seconds >= _WORTH_SAYING:
+            self._line(f"{name}: done ({seconds:.0f} s)")
 
     def note(self, text: str) -> None:
         """See `gsco.evaluation.progress.Reporter.note`."""

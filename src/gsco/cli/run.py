@@ -22,7 +22,7 @@ def run(
         typer.Option(help="Dataset folder, MedMNIST .npz, ImageFolder or JSONL.", rich_help_panel=_DATA),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to make.  [runs/<data>]", rich_help_panel=_DATA)
+        Path | None, typer.Option(help="Run folder to make. Default: runs/<data>.", rich_help_panel=_DATA)
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Run folder to continue where it stopped.", rich_help_panel=_DATA)
@@ -43,33 +43,35 @@ def run(
     ] = None,
     specialist: Annotated[
         list[str] | None,
-        typer.Option(help="A recipe; repeat for a team.  [the standard team]", rich_help_panel=_WAY),
+        typer.Option(help="A recipe; repeat for a team. Default: the standard team.", rich_help_panel=_WAY),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="timm name of the frozen backbone.  [embedded]", rich_help_panel=_WAY)
+        str | None,
+        typer.Option(help="timm name of the frozen backbone. Default: embedded.", rich_help_panel=_WAY),
     ] = None,
     generalist: Annotated[
         str | None,
         typer.Option(
-            help="nano, a model folder, a hub id, or scripted:<rule>.  [nano]", rich_help_panel=_WAY
+            help="nano, a model folder, a hub id, or scripted:<rule>. Default: nano.", rich_help_panel=_WAY
         ),
     ] = None,
     template: Annotated[
-        str | None, typer.Option(help="Prompt template.  [paper]", rich_help_panel=_WAY)
+        str | None, typer.Option(help="Prompt template. Default: paper.", rich_help_panel=_WAY)
     ] = None,
     mode: Annotated[
-        str | None, typer.Option(help="score (always valid) or generate.  [score]", rich_help_panel=_WAY)
+        str | None,
+        typer.Option(help="score (always valid) or generate. Default: score.", rich_help_panel=_WAY),
     ] = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option(help="generalist, moed, rad, gsco; repeat.  [all four]", rich_help_panel=_WAY),
+        typer.Option(help="generalist, moed, rad, gsco; repeat. Default: all four.", rich_help_panel=_WAY),
     ] = None,
     neighbours: Annotated[
         int | None,
-        typer.Option("--neighbours", "-k", help="Similar cases per case.  [10]", rich_help_panel=_WAY),
+        typer.Option("--neighbours", "-k", help="Similar cases per case. Default: 10.", rich_help_panel=_WAY),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of everything that draws.  [0]", rich_help_panel=_WAY)
+        int | None, typer.Option(help="Of everything that draws. Default: 0.", rich_help_panel=_WAY)
     ] = None,
     quick: Annotated[
         bool | None,
@@ -78,25 +80,33 @@ def run(
     leakage: Annotated[
         str | None,
         typer.Option(
-            help="Training cases that are cases to be answered: purge, refuse or allow.  [purge]",
+            help="Training images that are (nearly) images to be answered: purge or refuse. Default: purge.",
             rich_help_panel=_REST,
         ),
     ] = None,
+    allow_leakage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Let a kind pass: ids, groups, pixels or near_duplicates; repeat.", rich_help_panel=_REST
+        ),
+    ] = None,
     max_broken: Annotated[
-        float | None, typer.Option(help="Share of broken images tolerated.  [0.05]", rich_help_panel=_REST)
+        float | None,
+        typer.Option(help="Share of broken images tolerated. Default: 0.05.", rich_help_panel=_REST),
     ] = None,
     batch_cases: Annotated[
-        int | None, typer.Option(help="Cases handed to the generalist at once.  [8]", rich_help_panel=_REST)
+        int | None,
+        typer.Option(help="Cases handed to the generalist at once. Default: 8.", rich_help_panel=_REST),
     ] = None,
     resamples: Annotated[
-        int | None, typer.Option(help="Bootstrap resamples.  [2000]", rich_help_panel=_REST)
+        int | None, typer.Option(help="Bootstrap resamples. Default: 2000.", rich_help_panel=_REST)
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads.  [torch's choice]", rich_help_panel=_REST)
+        int | None, typer.Option(help="CPU threads. Default: torch's choice.", rich_help_panel=_REST)
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Feature cache.  [$GSCO_CACHE or ~/.cache/gsco]", rich_help_panel=_REST),
+        typer.Option(help="Feature cache. Default: $GSCO_CACHE or ~/.cache/gsco.", rich_help_panel=_REST),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print metrics.json to stdout.", rich_help_panel=_REST)
@@ -119,6 +129,7 @@ def run(
         "seed": seed,
         "quick": quick,
         "leakage": leakage,
+        "allow_leakage": tuple(allow_leakage) if allow_leakage else None,
         "max_broken": max_broken,
         "batch_cases": batch_cases,
         "resamples": resamples,
@@ -158,20 +169,24 @@ def execute(
     from gsco.evaluation.progress import Silent
 
     progress = Silent() if quiet else reporter(stderr())
+    settings: RunConfig | None = None
     if resume is not None:
         if out is not None or config is not None:
             raise RunError("--resume names the run folder", remedy="Leave out --out and --config.")
-        folder, work = resume, lambda: runs.resume(resume, changes=changes, cache=cache, progress=progress)
+        folder = resume
     else:
-        settings = RunConfig.from_yaml(config) if config is not None else None
-        if settings is None and "data" not in changes:
+        if config is not None:
+            settings = RunConfig.from_yaml(config).with_changes(changes)
+        elif "data" in changes:
+            settings = RunConfig.parse(changes)
+        else:
             raise RunError("no --data given", remedy="Name a dataset: gsco run --data DATA --out DIR.")
-        settings = settings.with_changes(changes) if settings else RunConfig.parse(changes)
         folder = out or Path("runs") / settings.data.stem
-        start = settings
-        work = lambda: runs.run(start, folder, cache=cache, progress=progress)  # noqa: E731
     try:
-        result = work()
+        if settings is None:
+            result = runs.resume(folder, changes=changes, cache=cache, progress=progress)
+        else:
+            result = runs.run(settings, folder, cache=cache, progress=progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; continue with `gsco run --resume {folder}`") from None
     if json:

@@ -9,8 +9,8 @@ from gsco.cli.console import RESEARCH_ONLY
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gsco.evaluation.conclusion import RunResult
     from gsco.evaluation.diagnose import Diagnosis
-    from gsco.evaluation.run import RunResult
 
 _COLUMNS = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auc", "AUC"), ("ece", "ECE"))
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from gsco.cases import find_dataset
 from gsco.errors import RunError
 
-SCHEMA = 1
+Leak = Literal["ids", "groups", "pixels", "near_duplicates"]
 Arm = Literal["generalist", "moed", "rad", "gsco"]
 
 
@@ -35,8 +35,10 @@ class RunConfig(BaseModel):
         split: whose cases are answered; the other one of val and test stays untouched.
         limit: answer at most this many cases, drawn by `seed`; all when None.
         quick: train specialists for fewer epochs (a demo's setting, not a benchmark's).
-        leakage: what happens to training cases that are, or nearly are, cases to be answered:
-            ``purge`` (left out of index and training, recorded), ``refuse``, or ``allow``.
+        leakage: what happens to training images that are, or nearly are, images to be answered:
+            ``purge`` (left out of index and training, and recorded) or ``refuse``.
+        allow_leakage: kinds of leakage to let pass, by name: ``ids``, ``groups``, ``pixels``,
+            ``near_duplicates``.
         max_broken: share of broken images above which the dataset is refused.
         batch_cases: cases the generalist is handed at once; fixed, so that a resumed run forms the
             same batches.
@@ -46,7 +48,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     data: Path
     modality: str | None = None
     seed: int = Field(default=0, ge=0)
@@ -60,7 +62,8 @@ class RunConfig(BaseModel):
     split: Literal["val", "test"] = "test"
     limit: int | None = Field(default=None, ge=1)
     quick: bool = False
-    leakage: Literal["purge", "refuse", "allow"] = "purge"
+    leakage: Literal["purge", "refuse"] = "purge"
+    allow_leakage: tuple[Leak, ...] = ()
     max_broken: float = Field(default=0.05, ge=0.0, le=1.0)
     batch_cases: int = Field(default=8, ge=1)
     resamples: int = Field(default=2000, ge=100)
@@ -74,7 +77,7 @@ class RunConfig(BaseModel):
             path = find_dataset(str(value)) or path
         return path.absolute()
 
-    @field_validator("specialists", "arms")
+    @field_validator("specialists", "arms", "allow_leakage")
     @classmethod
     def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):

@@ -10,8 +10,14 @@ from typing import Protocol
 class Step(Protocol):
     """Told how far a stage has come, in absolute numbers."""
 
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """`done` of `total` units are finished; `total` may become known, or change, on the way."""
+    def __call__(self, done: int, total: int | None = None, what: str | None = None) -> None:
+        """`done` of `total` units are finished.
+
+        Args:
+            done: units finished, in [0, total].
+            total: units in all; may become known, or change, on the way.
+            what: the part of the stage that these numbers are about.
+        """
         ...
 
 
@@ -34,7 +40,7 @@ class Silent:
     def stage(self, name: str, total: int | None = None) -> Iterator[Step]:
         """See `Reporter.stage`."""
 
-        def step(done: int, total: int | None = None) -> None:
+        def step(done: int, total: int | None = None, what: str | None = None) -> None:
             return None
 
         yield step

@@ -1,0 +1,168 @@
+"""The last stages: figures and page, from the log and what was recorded beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gsco.cases import Dataset
+from gsco.evaluation.report import file_thumbnail, render_report
+from gsco.evaluation.report.wording import comparison_sentence, headline
+from gsco.evaluation.runfolder import write_atomic
+from gsco.evaluation.summary import summarise
+from gsco.evaluation.work import Work
+
+_AGAINST = ("best_specialist", "mean_probability")  # whom the verdict names with figures
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: the run folder.
+        metrics: content of ``metrics.json``.
+        notes: what a reader of the figures should know first, one line each.
+        verdict: whether the collaboration helped, in a few lines; empty without a ``gsco`` arm.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    verdict: str = ""
+
+    @property
+    def report(self) -> Path:
+        """The page to read."""
+        return self.folder / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """One line per case and arm, with prompt and evidence."""
+        return self.folder / "cases.jsonl"
+
+
+def conclude(work: Work, lines: Sequence[dict[str, Any]], *, dataset: Dataset | None = None) -> RunResult:
+    """Write ``metrics.json`` and ``report.html``.
+
+    Args:
+        work: folder, settings and progress.
+        lines: the log.
+        dataset: for pictures of the similar cases; read again where it is not given and still there.
+    """
+    folder, config = work.folder, work.config
+    record = folder.read_json("dataset.json")
+    with work.stage("figures"):
+        metrics = summarise(
+            lines,
+            dataset=record["name"],
+            task=record["task"]["kind"],
+            options=record["task"]["options"],
+            split=config.split,
+            seed=config.seed,
+            n_resamples=config.resamples,
+        )
+        folder.write_json("metrics.json", metrics)
+    notes = tuple(_notes(work))
+    with work.stage("page"):
+        page = render_report(
+            metrics=metrics,
+            lines=lines,
+            config=config.model_dump(mode="json"),
+            environment=folder.read_json("environment.json") or {},
+            extras=_extras(work, record, lines, notes, dataset),
+            thumbnail=file_thumbnail,
+        )
+        write_atomic(folder.report, page)
+    return RunResult(folder.path, metrics, notes, _verdict(metrics))
+
+
+def _extras(
+    work: Work,
+    record: dict[str, Any],
+    lines: Sequence[dict[str, Any]],
+    notes: Sequence[str],
+    dataset: Dataset | None,
+) -> dict[str, Any]:
+    """What the page shows beside the figures."""
+    chosen = work.folder.read_json("specialists.json") or {"specialists": [], "best": None}
+    leakage = work.folder.read_json("leakage.json") or {}
+    generalist = work.folder.read_json("generalist.json")
+    return {
+        "modality": record["task"]["modality"],
+        "synthetic": bool(record["card"].get("synthetic")),
+        "card": record["card"],
+        "specialists": [
+            {
+                "name": row["name"],
+                "description": row["recipe"],
+                "reliability": row["reliability"],
+                "validation macro-F1": row["validation"]["macro_f1"],
+            }
+            for row in chosen["specialists"]
+        ],
+        "best_specialist": chosen["best"],
+        "generalist": generalist
+        and {"name": generalist["name"], "fingerprint": generalist["fingerprint"][:16]},
+        "leakage": leakage
+        and {"found": leakage["summary"], "rule": leakage["rule"], "purged": len(leakage["purged"])},
+        "skipped": record["skipped"],
+        "notes": list(notes),
+        "images": _known_images(work, lines, dataset),
+    }
+
+
+def _known_images(work: Work, lines: Sequence[dict[str, Any]], dataset: Dataset | None) -> dict[str, str]:
+    """Image reference by id of every known case that the log names; {} where the data are gone."""
+    if dataset is None:
+        from gsco.cases import load_dataset
+        from gsco.errors import DatasetError
+
+        try:
+            dataset = load_dataset(work.config.data, max_broken=1.0, seed=work.config.seed)
+        except DatasetError:
+            return {}
+    named = {
+        neighbour["case_id"]
+        for line in lines
+        if line["evidence"]
+        for neighbour in line["evidence"]["neighbours"]
+    }
+    return {case.id: str(case.image) for case in dataset if case.id in named}
+
+
+def _verdict(metrics: dict[str, Any]) -> str:
+    if "gsco" not in metrics["arms"]:
+        return ""
+    rows = [
+        row
+        for row in metrics["comparisons"]
+        if row["a"] == "gsco" and row["b"] in _AGAINST and row["metric"] == "macro_f1"
+    ]
+    sentences = [headline(metrics["comparisons"], "gsco")]
+    return "\n".join([*sentences, *(comparison_sentence(row, metrics["arms"]) for row in rows)])
+
+
+def _notes(work: Work) -> Iterator[str]:
+    """What a reader of the figures should know first."""
+    config, record = work.config, work.folder.read_json("dataset.json")
+    if record["card"].get("synthetic"):
+        yield "These are synthetic phantoms: the figures say nothing about patients."
+    if config.quick:
+        yield "Quick setting: specialists were trained for fewer epochs."
+    if config.limit is not None and record["answered"] == config.limit:
+        yield f"Only {config.limit} cases were answered (--limit)."
+    if record["skipped"]:
+        yield f"{len(record['skipped'])} broken image(s) were left out; dataset.json names them."
+    if config.generalist.startswith("scripted:"):
+        yield "The generalist is scripted, a stand-in for tests: its arms mean nothing."
+    leakage = work.folder.read_json("leakage.json") or {}
+    if leakage.get("purged"):
+        yield f"{len(leakage['purged'])} training case(s) were purged as (near) copies: leakage.json."
+    allowed = {
+        kind: leakage["counts"][kind] for kind in leakage.get("allowed", ()) if leakage["counts"][kind]
+    }
+    if allowed:
+        yield f"Leakage allowed by name: {', '.join(f'{n} pairs of {kind}' for kind, n in allowed.items())}."

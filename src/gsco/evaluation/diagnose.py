@@ -1,0 +1,210 @@
+"""`diagnose`: one new image, answered with the parts of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsco.cases import Case, ImageRef, Option, Task
+from gsco.collaboration import GENERALIST_ARMS, Answer, Collaboration, Evidence, controls, get_template
+from gsco.embedded import cache_home
+from gsco.errors import RunError
+from gsco.evaluation.config import RunConfig
+from gsco.evaluation.environment import set_threads
+from gsco.evaluation.logline import kind_of
+from gsco.evaluation.parsing import parse_option
+from gsco.evaluation.parts import load_encoder, safe_name
+from gsco.evaluation.progress import Reporter, Silent
+from gsco.evaluation.runfolder import RunFolder
+from gsco.retrieval import Neighbour
+from gsco.specialists import Opinion
+
+if TYPE_CHECKING:
+    from gsco.generalist import Generalist
+
+NOTICE = "Research use only, not a medical device."
+SAME_IMAGE = 0.995
+"""Cosine similarity of pooled features from which an image counts as one that the index holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """What one of those asked says.
+
+    Attributes:
+        name: an arm, a control, or a specialist's name.
+        kind: ``generalist``, ``specialist`` or ``control``.
+        choice: option key; None where a free text could not be read.
+        probabilities: in the options' order; None where there are none.
+        reliability: balanced accuracy on validation, for specialists.
+    """
+
+    name: str
+    kind: str
+    choice: str | None
+    probabilities: tuple[float, ...] | None
+    reliability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The answer to one image and all that led to it. Research use only, not a medical device.
+
+    Attributes:
+        image: the file.
+        arm: which arm answered.
+        generalist: its name.
+        label: option key of the answer; None where a free text could not be read.
+        options: the closed options, in order.
+        probabilities: option key → probability; None in ``generate`` mode.
+        voices: the arm asked for, the generalist alone, the controls and each specialist.
+        neighbours: the most similar known cases.
+        known_case: a warning where the image is, or nearly is, a case the parts were made from; else None.
+        prompt: the exact prompt of the arm.
+        raw: what the generalist wrote (``generate`` mode).
+    """
+
+    image: str
+    arm: str
+    generalist: str
+    label: str | None
+    options: tuple[Option, ...]
+    probabilities: dict[str, float] | None
+    voices: tuple[Voice, ...]
+    neighbours: tuple[Neighbour, ...]
+    known_case: str | None
+    prompt: str | None
+    raw: str | None
+
+    @property
+    def label_name(self) -> str:
+        """The answer as a person reads it."""
+        names = {option.key: option.name for option in self.options}
+        return "no answer could be read" if self.label is None else names[self.label]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"schema": 1, "notice": NOTICE, "label_name": self.label_name, **asdict(self)}
+
+
+def diagnose(
+    image: Path | str,
+    *,
+    run: Path | str,
+    arm: str = "gsco",
+    generalist: Generalist | str | None = None,
+    cache: Path | None = None,
+    progress: Reporter | None = None,
+) -> Diagnosis:
+    """Answer one new image with the specialists, the index and the generalist of a run.
+
+    Research use only, not a medical device.
+
+    Args:
+        image: an image or DICOM file.
+        run: the run folder whose parts are used.
+        arm: ``generalist``, ``moed``, ``rad`` or ``gsco``.
+        generalist: another one than the run's: an object, or what `gsco.load_generalist` takes.
+        cache: where features are kept; ``$GSCO_CACHE`` or ``~/.cache/gsco`` by default.
+        progress: where progress goes; nowhere by default.
+
+    Raises:
+        ImageError: the image cannot be read.
+        RunError: the folder holds no run, or one whose parts are not finished.
+        ModelError: a part is damaged.
+    """
+    from gsco.cases import load_image
+
+    if arm not in GENERALIST_ARMS:
+        raise RunError(f"no arm {arm!r}", remedy=f"Choose one of: {', '.join(GENERALIST_ARMS)}.")
+    ref = ImageRef(Path(image).expanduser())
+    load_image(ref)  # a broken image is told before anything is loaded for it
+    folder, say = RunFolder(Path(run)), progress or Silent()
+    config = RunConfig.from_yaml(folder.config)
+    record, chosen = folder.read_json("dataset.json"), folder.read_json("specialists.json")
+    if record is None or chosen is None or not folder.index.is_dir():
+        raise RunError(
+            "its parts are not finished",
+            where=str(run),
+            remedy=f"Continue it with `gsco run --resume {run}`.",
+        )
+    set_threads(config.threads)
+    task = Task(
+        record["task"]["kind"],
+        record["task"]["modality"],
+        tuple(Option(option["key"], option["name"]) for option in record["task"]["options"]),
+    )
+    case = Case(id=str(image), images=(ref,))
+    with say.stage("specialists and similar cases"):
+        evidence = _evidence(folder, config, ref, cache_home(cache))
+    with say.stage("generalist"):
+        model = _generalist(generalist or config.generalist)
+        answers = Collaboration(model, get_template(config.template), config.mode, parse_option).answer(
+            [case], task, [evidence], tuple(dict.fromkeys((arm, "generalist")))
+        )
+    best = str(chosen["best"])
+    answer = answers[0]
+    voices = [*answers, *controls(case, task, evidence, best=best)]
+    return Diagnosis(
+        image=str(image),
+        arm=arm,
+        generalist=model.name,
+        label=answer.prediction,
+        options=task.options,
+        probabilities=answer.probabilities,
+        voices=tuple(_voice(said, evidence, best) for said in voices if said.arm != "best_specialist"),
+        neighbours=evidence.neighbours,
+        known_case=_known(evidence),
+        prompt=answer.prompt,
+        raw=answer.raw,
+    )
+
+
+def _evidence(folder: RunFolder, config: RunConfig, ref: ImageRef, cache: Path) -> Evidence:
+    from gsco.retrieval import CaseIndex
+    from gsco.specialists.features import extract
+    from gsco.specialists.registry import load_specialist
+
+    opinions = []
+    for recipe in config.specialists:
+        specialist = load_specialist(folder.specialists / safe_name(recipe), cache=cache)
+        row = specialist.predict([ref])[0]
+        opinions.append(Opinion(specialist.name, tuple(map(float, row)), specialist.reliability))
+    encoder = load_encoder(config.backbone)
+    index = CaseIndex.from_pretrained(folder.index, expect_encoder=encoder.fingerprint)
+    features = extract(encoder, [ref], cache=cache)
+    return Evidence(tuple(opinions), index.search(features, config.neighbours)[0])
+
+
+def _generalist(given: Generalist | str) -> Generalist:
+    if not isinstance(given, str):
+        return given
+    from gsco.generalist import load_generalist
+
+    return load_generalist(given)
+
+
+def _voice(answer: Answer, evidence: Evidence, best: str) -> Voice:
+    name = answer.arm.removeprefix("specialist:")
+    return Voice(
+        name=name + (" (best)" if answer.arm == f"specialist:{best}" else ""),
+        kind=kind_of(answer.arm),
+        choice=answer.prediction,
+        probabilities=None if answer.probabilities is None else tuple(answer.probabilities.values()),
+        reliability=next(
+            (o.reliability for o in evidence.opinions if answer.arm == f"specialist:{o.specialist}"), None
+        ),
+    )
+
+
+def _known(evidence: Evidence) -> str | None:
+    """A warning where the most similar training case looks like the very image that is asked about."""
+    if not evidence.neighbours or evidence.neighbours[0].similarity < SAME_IMAGE:
+        return None
+    nearest = evidence.neighbours[0]
+    return (
+        f"This image is, or nearly is, the training case {nearest.case_id} (similarity "
+        f"{nearest.similarity:.4f}): "
+        "the parts have learned from it, so the answer says nothing about how well they would do."
+    )

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+import gsco
+from gsco.collaboration import GENERALIST_ARMS, get_template
+from gsco.errors import DatasetError, LeakageError, ModelError, NoLabelsError, RunError, UserError
+from gsco.evaluation.config import RunConfig
+from gsco.evaluation.run import rerender
+from gsco.evaluation.runfolder import RunFolder
+from gsco.generalist import OptionScores, Request
+from gsco.generalist.scripted import ScriptedGeneralist
+
+ARMS = {
+    *GENERALIST_ARMS,
+    "specialist:linear_probe",
+    "specialist:knn",
+    "best_specialist",
+    "majority_vote",
+    "mean_probability",
+    "neighbour_vote",
+}
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_leaves_what_the_docs_say(finished_run: Path) -> None:
+    held = {path.name for path in finished_run.iterdir()}
+    assert held >= {
+        "cases.jsonl",
+        "config.yaml",
+        "dataset.json",
+        "environment.json",
+        "generalist.json",
+        "index",
+        "leakage.json",
+        "metrics.json",
+        "predictions",
+        "report.html",
+        "specialists",
+        "specialists.json",
+        "timing.json",
+    }
+    assert not [name for name in held if name.endswith(".tmp")]
+
+
+def test_every_case_is_answered_once_in_every_arm(finished_run: Path) -> None:
+    lines = lines_of(finished_run)
+    record = json.loads((finished_run / "dataset.json").read_text())
+    assert record["answered"] == record["cases"]["test"]
+    counts = Counter((line["case_id"], line["arm"]) for line in lines)
+    assert set(counts.values()) == {1}
+    assert len(counts) == record["answered"] * len(ARMS)
+    assert {arm for _, arm in counts} == ARMS
+    assert [line["case_id"] for line in lines] == sorted(
+        (line["case_id"] for line in lines), key=[line["case_id"] for line in lines].index
+    )
+
+
+def test_a_line_holds_prompt_evidence_and_no_patient(finished_run: Path, phantom_folder: Path) -> None:
+    task = gsco.load_dataset(phantom_folder).task
+    for line in lines_of(finished_run):
+        assert set(line) == {
+            *("schema", "case_id", "cluster", "arm", "kind", "split", "reference", "prediction"),
+            *("probabilities", "prompt", "raw", "template", "evidence", "image"),
+        }
+        assert line["prediction"] in task.keys
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert list(line["probabilities"]) == list(task.keys)
+        assert "phantom-0" not in json.dumps({k: v for k, v in line.items() if k not in ("case_id", "image")})
+        if line["kind"] == "generalist":
+            assert line["template"] == "evidence"
+            assert len(line["evidence"]["opinions"]) == 2
+            assert len(line["evidence"]["neighbours"]) == 3
+            heard = "Specialists" in line["prompt"], "similar" in line["prompt"]
+            assert heard == (line["arm"] in ("moed", "gsco"), line["arm"] in ("rad", "gsco"))
+        else:
+            assert line["prompt"] is None
+            assert line["evidence"] is None
+
+
+def test_the_prompt_in_the_log_is_the_templates(finished_run: Path, phantom_folder: Path) -> None:
+    from gsco import Evidence, Neighbour, Opinion
+
+    task = gsco.load_dataset(phantom_folder).task
+    line = next(line for line in lines_of(finished_run) if line["arm"] == "gsco")
+    known = line["evidence"]
+    evidence = Evidence(
+        tuple(
+            Opinion(o["specialist"], tuple(o["probabilities"]), o["reliability"]) for o in known["opinions"]
+        ),
+        tuple(Neighbour(**{**n, "labels": tuple(n["labels"])}) for n in known["neighbours"]),
+    )
+    assert line["prompt"] == get_template("evidence").render(task, evidence).text
+
+
+def test_neighbours_are_training_cases(finished_run: Path, phantom_folder: Path) -> None:
+    train = {case.id: case for case in gsco.load_dataset(phantom_folder).split("train")}
+    for line in lines_of(finished_run):
+        for neighbour in (line["evidence"] or {"neighbours": []})["neighbours"]:
+            assert tuple(neighbour["labels"]) == train[neighbour["case_id"]].labels
+
+
+def test_the_best_specialist_is_the_best_on_validation(finished_run: Path) -> None:
+    chosen = json.loads((finished_run / "specialists.json").read_text())
+    figures = {row["name"]: row["validation"] for row in chosen["specialists"]}
+    assert figures[chosen["best"]]["macro_f1"] == max(row["macro_f1"] for row in figures.values())
+    lines = lines_of(finished_run)
+    by_arm = {
+        arm: [(line["case_id"], line["prediction"]) for line in lines if line["arm"] == arm]
+        for arm in ("best_specialist", f"specialist:{chosen['best']}")
+    }
+    assert by_arm["best_specialist"] == by_arm[f"specialist:{chosen['best']}"]
+
+
+def test_config_and_environment_suffice_to_repeat_it(finished_run: Path) -> None:
+    config = RunConfig.from_yaml(finished_run / "config.yaml")
+    assert config.specialists == ("linear_probe", "knn")
+    assert config.threads == 1
+    assert yaml.safe_load((finished_run / "config.yaml").read_text())["schema"] == 1
+    environment = json.loads((finished_run / "environment.json").read_text())
+    assert environment["packages"]["gsco"] == gsco.__version__
+    assert environment["threads"] == 1
+
+
+def test_clock_times_stand_in_timing_alone(finished_run: Path) -> None:
+    timing = json.loads((finished_run / "timing.json").read_text())
+    stages = [item["stage"] for item in timing["sessions"][0]["stages"]]
+    assert "answering" in stages
+    assert stages[-1] == "page"
+    year = timing["sessions"][0]["started"][:4]
+    assert f"{year}-" not in (finished_run / "metrics.json").read_text()
+    assert f"{year}-" not in (finished_run / "cases.jsonl").read_text()
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    finished_run: Path, phantom_folder: Path, feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    gsco.run(RunConfig(data=phantom_folder, **quick), tmp_path / "again", cache=feature_cache)
+    for name in (
+        "metrics.json",
+        "cases.jsonl",
+        "config.yaml",
+        "specialists.json",
+        "leakage.json",
+        "dataset.json",
+    ):
+        assert (tmp_path / "again" / name).read_bytes() == (finished_run / name).read_bytes(), name
+
+
+def test_without_a_cache_the_numbers_are_the_same(
+    finished_run: Path, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    gsco.run(RunConfig(data=phantom_folder, **quick), tmp_path / "cold", cache=tmp_path / "cache")
+    assert (tmp_path / "cold" / "metrics.json").read_bytes() == (finished_run / "metrics.json").read_bytes()
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    finished_run: Path, feature_cache: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_run, copy)
+    result = gsco.resume(copy, cache=feature_cache)
+    for name in ("metrics.json", "cases.jsonl"):
+        assert (copy / name).read_bytes() == (finished_run / name).read_bytes()
+    assert result.metrics == json.loads((finished_run / "metrics.json").read_text())
+
+
+def test_figures_and_page_come_from_the_log_alone(finished_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_run, copy)
+    (copy / "report.html").unlink()
+    rerender(copy)
+    assert (copy / "metrics.json").read_bytes() == (finished_run / "metrics.json").read_bytes()
+    assert (copy / "report.html").is_file()
+
+
+class TestRefusals:
+    def test_a_folder_that_holds_a_run(self, finished_run: Path, phantom_folder: Path) -> None:
+        with pytest.raises(RunError, match=r"holds a run already.*--resume"):
+            gsco.run(RunConfig(data=phantom_folder), finished_run)
+
+    def test_resuming_what_is_no_run(self, tmp_path: Path) -> None:
+        with pytest.raises(RunError, match="not a run folder"):
+            gsco.resume(tmp_path)
+
+    def test_resuming_under_another_config(self, finished_run: Path) -> None:
+        with pytest.raises(RunError, match=r"other settings \(seed is 5, not 6\)"):
+            gsco.resume(finished_run, changes={"seed": 6})
+
+    def test_resuming_on_changed_data(
+        self, finished_run: Path, phantom_folder: Path, feature_cache: Path, tmp_path: Path
+    ) -> None:
+        data, copy = tmp_path / "data", tmp_path / "copy"
+        shutil.copytree(phantom_folder, data)
+        shutil.copytree(finished_run, copy)
+        config = RunConfig.from_yaml(copy / "config.yaml").with_changes({"data": data})
+        (copy / "config.yaml").write_text(config.to_yaml())
+        gsco.resume(copy, cache=feature_cache)  # the same data elsewhere are the same data
+        table = (data / "labels.csv").read_text().splitlines()
+        (data / "labels.csv").write_text("\n".join(table[:-1]) + "\n")
+        with pytest.raises(RunError, match="the data changed since this run was started"):
+            gsco.resume(copy, cache=feature_cache)
+
+    def test_resuming_with_another_generalist(
+        self, finished_run: Path, feature_cache: Path, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(finished_run, copy)
+        other = ScriptedGeneralist("first")
+        with pytest.raises(RunError, match="was started with another scripted:percent"):
+            gsco.resume(copy, generalist=other, cache=feature_cache)
+
+    def test_names_nobody_knows_before_anything_is_made(
+        self, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
+    ) -> None:
+        for changes in (
+            {"template": "poem"},
+            {"generalist": "scripted:oracle"},
+            {"specialists": ("astrology",)},
+        ):
+            with pytest.raises(UserError, match="Choose one of"):
+                gsco.run(RunConfig(data=phantom_folder, **{**quick, **changes}), tmp_path / "run")
+            assert not (tmp_path / "run" / "specialists").exists()
+
+    def test_a_rerender_of_an_unfinished_run(self, finished_run: Path, tmp_path: Path) -> None:
+        shutil.copy(finished_run / "config.yaml", tmp_path)
+        with pytest.raises(RunError, match="is not finished"):
+            rerender(tmp_path)
+
+    def test_a_task_it_does_not_answer(self, tmp_path: Path, quick: dict[str, Any]) -> None:
+        folder = small_dataset(tmp_path / "data", labels=("a|b", "b"))
+        with pytest.raises(DatasetError, match="multi-label"):
+            gsco.run(RunConfig(data=folder, **quick), tmp_path / "run")
+
+    def test_a_missing_split(self, tmp_path: Path, quick: dict[str, Any]) -> None:
+        folder = small_dataset(tmp_path / "data", splits=("train", "test"))
+        with pytest.raises(NoLabelsError, match="no labelled case in split 'val'"):
+            gsco.run(RunConfig(data=folder, **quick), tmp_path / "run")
+
+    def test_a_model_folder_of_nothing(
+        self, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
+    ) -> None:
+        config = RunConfig(data=phantom_folder, **{**quick, "generalist": str(tmp_path / "nothing")})
+        with pytest.raises(ModelError, match="nothing"):
+            gsco.run(config, tmp_path / "run")
+
+
+def small_dataset(
+    folder: Path,
+    *,
+    n: int = 24,
+    labels: tuple[str, ...] = ("a", "b"),
+    splits: tuple[str, ...] = ("train", "val", "test"),
+) -> Path:
+    """Images of two brightness levels with noise: cheap and learnable."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    rows = ["image,label,split"]
+    for i in range(n):
+        label = i % len(labels)
+        level = 60 + 120 * label
+        pixels = np.clip(rng.normal(level, 30, (32, 32)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i:02}.png")
+        rows.append(f"images/{i:02}.png,{labels[label]},{splits[(i // len(labels)) % len(splits)]}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+class TestLeakage:
+    @pytest.fixture
+    def leaking(self, tmp_path: Path) -> tuple[Path, str]:
+        """A dataset with a test image that is, pixel for pixel, a training image."""
+        folder = small_dataset(tmp_path / "data")
+        dataset = gsco.load_dataset(folder)
+        train, test = dataset.split("train")[0], dataset.split("test")[0]
+        shutil.copy(train.image.path, test.image.path)
+        return folder, train.id
+
+    def test_is_purged_from_index_and_training_and_named(
+        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+    ) -> None:
+        folder, copied = leaking
+        result = gsco.run(RunConfig(data=folder, **quick), tmp_path / "run", cache=feature_cache)
+        record = json.loads((tmp_path / "run" / "leakage.json").read_text())
+        assert copied in record["purged"]
+        assert any("purged" in note for note in result.notes)
+        found = [
+            n for line in lines_of(tmp_path / "run") for n in (line["evidence"] or {}).get("neighbours", [])
+        ]
+        assert found
+        assert copied not in {neighbour["case_id"] for neighbour in found}
+        card = json.loads((tmp_path / "run" / "specialists" / "knn" / "config.json").read_text())
+        assert card["details"]["n_train"] == len(gsco.load_dataset(folder).split("train")) - len(
+            record["purged"]
+        )
+
+    def test_is_refused_on_request(
+        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+    ) -> None:
+        folder, copied = leaking
+        config = RunConfig(data=folder, **quick, leakage="refuse")
+        with pytest.raises(LeakageError, match=copied):
+            gsco.run(config, tmp_path / "run", cache=feature_cache)
+
+    def test_is_allowed_by_name_and_said(
+        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+    ) -> None:
+        folder, _ = leaking
+        config = RunConfig(data=folder, **quick, allow_leakage=("pixels", "near_duplicates"))
+        result = gsco.run(config, tmp_path / "run", cache=feature_cache)
+        assert any("Leakage allowed by name" in note for note in result.notes)
+
+
+def test_broken_images_are_named_counted_and_left_out(
+    tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
+) -> None:
+    folder = small_dataset(tmp_path / "data")
+    broken = gsco.load_dataset(folder).split("test")[0]
+    broken.image.path.write_bytes(broken.image.path.read_bytes()[:100])
+    config = RunConfig(data=folder, **quick)
+    gsco.run(config, tmp_path / "run", cache=feature_cache)
+    record = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    assert len(record["skipped"]) == 1
+    assert broken.id in record["skipped"][0]
+    assert broken.id not in {line["case_id"] for line in lines_of(tmp_path / "run")}
+
+
+class Witness:
+    """A generalist that answers the first choice and remembers how it was asked."""
+
+    name = "witness"
+    fingerprint = "1"
+
+    def __init__(self) -> None:
+        self.batches: list[list[Request]] = []
+
+    def score_options(self, requests: list[Request]) -> list[OptionScores]:
+        self.batches.append(list(requests))
+        return [OptionScores(tuple([0.0] + [-50.0] * (len(request.choices) - 1))) for request in requests]
+
+    def generate(self, requests: list[Request], *, max_new_tokens: int = 64) -> list[str]:
+        self.batches.append(list(requests))
+        return ["I cannot say." for _ in requests]
+
+
+def test_all_arms_of_an_image_are_neighbouring_requests(
+    tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
+) -> None:
+    folder = small_dataset(tmp_path / "data")
+    witness = Witness()
+    config = RunConfig(data=folder, **{**quick, "batch_cases": 3})
+    gsco.run(config, tmp_path / "run", generalist=witness, cache=feature_cache)
+    assert [len(batch) for batch in witness.batches] == [12, 12, 8]
+    for batch in witness.batches:
+        images = [str(request.image) for request in batch]
+        assert [images[i : i + 4] for i in range(0, len(images), 4)] == [[image] * 4 for image in images[::4]]
+    assert RunConfig.from_yaml(tmp_path / "run" / "config.yaml").generalist == "witness"
+
+
+def test_unparsed_answers_are_counted_as_wrong_and_kept(
+    tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
+) -> None:
+    folder = small_dataset(tmp_path / "data")
+    config = RunConfig(data=folder, **{**quick, "mode": "generate", "arms": ("gsco",)})
+    result = gsco.run(config, tmp_path / "run", generalist=Witness(), cache=feature_cache)
+    figures = result.metrics["arms"]["gsco"]
+    assert figures["unparsed"] == result.metrics["n"]
+    assert figures["accuracy"]["value"] == 0
+    line = next(line for line in lines_of(tmp_path / "run") if line["arm"] == "gsco")
+    assert (line["raw"], line["prediction"]) == ("I cannot say.", None)
+
+
+def test_controls_alone_need_no_generalist(
+    tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
+) -> None:
+    folder = small_dataset(tmp_path / "data")
+    config = RunConfig(data=folder, **{**quick, "arms": (), "generalist": "no/such/model", "limit": 5})
+    result = gsco.run(config, tmp_path / "run", cache=feature_cache)
+    assert set(result.metrics["arms"]) == ARMS - set(GENERALIST_ARMS)
+    assert result.metrics["n"] == 5
+    assert result.verdict == ""
+    assert "Only 5 cases were answered (--limit)." in result.notes
+
+
+def test_an_answer_to_a_strange_case_is_refused(
+    finished_run: Path, feature_cache: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_run, copy)
+    line = {**lines_of(copy)[0], "case_id": "images/strange.png"}
+    RunFolder(copy).append([line])
+    with pytest.raises(RunError, match=r"not to be answered: images/strange\.png"):
+        gsco.resume(copy, cache=feature_cache)
