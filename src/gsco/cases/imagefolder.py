@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from gsco.cases.case import Case, Dataset, ImageRef, Split, Task
+from gsco.cases.case import SPLITS, Case, Dataset, ImageRef, Split, Task
 from gsco.cases.images import IMAGE_SUFFIXES
 from gsco.cases.names import UNKNOWN_MODALITY, known_set, make_options
 from gsco.cases.splits import draw_splits
@@ -38,7 +38,9 @@ def load_imagefolder(
     by_split = {
         SPLIT_FOLDERS[key.lower()]: path for key, path in folders.items() if key.lower() in SPLIT_FOLDERS
     }
-    roots: dict[Split | None, Path] = dict(by_split.items()) if "train" in by_split else {None: root}
+    roots: dict[Split | None, Path] = {None: root}
+    if "train" in by_split:
+        roots = {split: by_split[split] for split in SPLITS if split in by_split}
     cases: list[Case] = []
     for split, top in roots.items():
         for label, folder in sorted(_folders(top).items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -129,7 +130,8 @@ def make_options(keys: Iterable[str], names: Mapping[str, str] | None = None) ->
     keys = list(keys)
     given = names or {}
     pretty = {key: given.get(key) or prettify(key) for key in keys}
-    taken: dict[str, int] = {}
-    for name in pretty.values():
-        taken[name] = taken.get(name, 0) + 1
-    return tuple(Option(key, pretty[key] if taken[pretty[key]] == 1 else key) for key in keys)
+    taken = Counter(pretty.values())
+    unique = [pretty[key] if taken[pretty[key]] == 1 else key for key in keys]
+    if len(set(unique)) < len(unique):  # a given name is another option's key
+        unique = keys
+    return tuple(Option(key, name) for key, name in zip(keys, unique, strict=True))

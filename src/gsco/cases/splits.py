@@ -95,11 +95,12 @@ def draw_splits(
     for stratum in sorted(strata):
         order = sorted(strata[stratum], key=lambda u: hashlib.sha256(f"{seed}:{u}".encode()).hexdigest())
         total = sum(len(members[unit]) for unit in order)
-        reserve: list[Split] = ["test", "val"] if len(order) >= 3 else []
+        wanted = (("test", shares[2]), ("val", shares[1]))
+        reserve = [name for name, share in wanted if share > 0 and len(order) >= 3]
         filled = {"test": 0, "val": 0}
         for unit in order:
             split: Split = "train"
-            for name, share in (("test", shares[2]), ("val", shares[1])):
+            for name, share in wanted:
                 room = round(share * total) - filled[name]
                 if room > 0 or name in reserve:
                     split = cast(Split, name)
