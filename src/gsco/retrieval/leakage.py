@@ -294,9 +294,15 @@ def _near(
         block = right[start : start + _BLOCK]
         for low in range(0, len(left), _BLOCK):
             product = block @ left[low : low + _BLOCK].T
-            for i, j in zip(*np.nonzero(product >= threshold - 1e-6), strict=True):
-                key = (right_owner[start + int(i)], left_owner[low + int(j)])
-                best[key] = max(best.get(key, 0.0), min(1.0, float(product[i, j])))
+            # The float32 product proposes; a sum over the pair alone, in float64, decides.
+            i, j = np.nonzero(product >= threshold - 1e-4)
+            i, j = i + start, j + low
+            exact = (right[i].astype(np.float64) * left[j]).sum(axis=1)
+            for a, b, correlation in zip(i.tolist(), j.tolist(), exact.tolist(), strict=True):
+                # Rounding of the thumbnails keeps exact copies a hair below 1.
+                if correlation >= threshold - 1e-6:
+                    key = (right_owner[a], left_owner[b])
+                    best[key] = max(best.get(key, 0.0), min(1.0, correlation))
     return [
         LeakPair(index_cases[left_position].id, answer_cases[right_position].id, correlation)
         for (right_position, left_position), correlation in sorted(best.items())
