@@ -155,6 +155,36 @@ def test_signed_and_wide_integers_span_their_own_range(tmp_path: Path) -> None:
         assert grey_of(tmp_path / name).tolist() == [[0, 128, 255]]
 
 
+def test_types_that_pillow_takes_for_others(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "u32.tif", np.array([[0, 2**31, 2**32 - 1]], np.uint32))
+    tifffile.imwrite(tmp_path / "i8.tif", np.array([[-100, 0, 100]], np.int8))
+    assert grey_of(tmp_path / "u32.tif").tolist() == [[0, 128, 255]]
+    assert grey_of(tmp_path / "i8.tif").tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_whose_zero_is_white(tmp_path: Path, kind: type) -> None:
+    top = 1.0 if kind is np.float32 else np.iinfo(kind).max
+    values = np.array([[0, top // 4 if kind is not np.float32 else 0.25, top]], kind)
+    for zero in ("miniswhite", "minisblack"):
+        tifffile.imwrite(tmp_path / f"{zero}.tif", values, photometric=zero)
+    white, black = (grey_of(tmp_path / f"minis{name}.tif") for name in ("white", "black"))
+    assert black.tolist()[0][::2] == [0, 255]
+    assert (white == 255 - black).all()
+
+
+def test_colour_of_16_bits_keeps_the_upper_byte(tmp_path: Path) -> None:
+    wide = RNG.integers(0, 65536, (5, 6, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", wide, photometric="rgb")
+    assert (pixels(tmp_path / "a.tif") == wide >> 8).all()
+
+
+def test_a_tiff_beyond_pillow_is_not_called_no_image(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4)))
+    with pytest.raises(ImageError, match="is a TIFF file that is damaged or of a kind that is not read"):
+        load_image(tmp_path / "a.tif")
+
+
 def test_floats(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "unit.tif", np.array([[0.0, 0.25, 0.5]], np.float32))
     tifffile.imwrite(tmp_path / "free.tif", np.array([[-4.0, 0.0, 4.0, np.nan]], np.float32))

@@ -9,6 +9,8 @@ The rules, all of them fixed and free of the other images of a set:
   12, 14 and 16 bits that holds the largest value, so a 12-bit radiograph in a 16-bit file is not black.
 * Signed or 32-bit integers outside that, and floats outside [0, 1], go by the image's own minimum and
   maximum; floats inside [0, 1] are taken as the full range. Values that are not finite become black.
+* A grey TIFF whose zero is white (PhotometricInterpretation 0) is inverted after that.
+* Colour of 16 bits a channel keeps the upper 8 bits, as Pillow reads it.
 * The first page or frame is read unless an index is given.
 
 Pillow's global settings are neither changed nor relied upon, except its own guard: beyond about 179
@@ -35,6 +37,16 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 _KINDS = "PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000 or DICOM"
 _DEPTHS = (8, 10, 12, 14, 16)
 _ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_SIGNATURES = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"GIF8": "GIF",
+}
 
 
 def load_raster(path: Path, index: int | None = None, *, max_pixels: int) -> Image.Image:
@@ -55,7 +67,7 @@ def load_raster(path: Path, index: int | None = None, *, max_pixels: int) -> Ima
         pixels = f"{int(found.group()):,} pixels" if found else "too many pixels"
         raise _too_large(pixels, max_pixels, where) from None
     except image_module.UnidentifiedImageError:
-        raise ImageError(f"is not an image ({_KINDS}), whatever its name says", where=where) from None
+        raise _unidentified(path, where) from None
     except MemoryError:
         raise ImageError("does not fit into memory", where=where) from None
     except Exception as error:  # decoders raise nearly anything on damaged data
@@ -72,8 +84,19 @@ def to_rgb(image: Image.Image, *, where: str | None = None) -> Image.Image:
     from PIL import Image
 
     mode = image.mode
-    if mode.startswith("I") or mode == "F":
-        return Image.fromarray(scale_to_uint8(np.asarray(image), where=where)).convert("RGB")
+    tags = getattr(image, "tag_v2", {})
+    signed_bytes = mode == "L" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 2
+    if mode.startswith("I") or mode == "F" or signed_bytes:
+        values = np.asarray(image)
+        # Pillow has no type for these two and hands out their bytes as those of another.
+        if signed_bytes:
+            values = values.view(np.int8)
+        elif mode == "I" and tags.get(_BITS, (0,))[0] == 32 and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+            values = values.view(np.uint32)
+        grey = scale_to_uint8(values, where=where)
+        if tags.get(_PHOTOMETRIC) == 0 and not signed_bytes:
+            grey = np.uint8(255) - grey
+        return Image.fromarray(grey).convert("RGB")
     if mode in {"LA", "La", "PA", "RGBA", "RGBa"} or (
         "transparency" in image.info and mode in {"L", "P", "RGB"}
     ):
@@ -144,6 +167,16 @@ def _too_large(pixels: str, max_pixels: int, where: str) -> ImageError:
         where=where,
         remedy="Make the image smaller, or cut it into tiles.",
     )
+
+
+def _unidentified(path: Path, where: str) -> ImageError:
+    """Why Pillow knows no such image: another kind of file, or a known one beyond it."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            return ImageError(f"is a {kind} file that is damaged or of a kind that is not read", where=where)
+    return ImageError(f"is not an image ({_KINDS}), whatever its name says", where=where)
 
 
 def _seek(image: Image.Image, index: int, where: str) -> None:
