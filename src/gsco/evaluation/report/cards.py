@@ -1,0 +1,251 @@
+"""Which cases the page shows, and what stands on each card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
+
+from gsco.evaluation.report.thumbnails import LARGE, SMALL, Thumbnail, data_uri, shrink
+from gsco.evaluation.report.wording import arm_name, number
+from gsco.evaluation.summary import arm_rank
+
+FOCUS_ORDER = ("gsco", "moed", "rad", "generalist", "mean_probability", "best_specialist")
+SHOWN_NEIGHBOURS = 6
+KINDS = ("repaired", "broken", "wrong")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAnswer:
+    """One arm's answer on a card."""
+
+    arm: str
+    name: str
+    answer: str
+    right: bool
+    parsed: bool
+    probability: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpinionRow:
+    """One specialist's probabilities, as text and as percent for the bars."""
+
+    name: str
+    reliability: str
+    cells: tuple[tuple[str, float, bool], ...]  # text, percent, highest?
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourItem:
+    """One similar known case."""
+
+    case_id: str
+    label: str
+    similarity: str
+    agrees: bool
+    picture: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one arm was asked and what it said, word for word."""
+
+    name: str
+    prompt: str
+    raw: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One case."""
+
+    case_id: str
+    reference: str
+    tags: tuple[str, ...]
+    answers: tuple[ArmAnswer, ...]
+    opinions: tuple[OpinionRow, ...]
+    neighbours: tuple[NeighbourItem, ...]
+    neighbour_count: int
+    index_version: str
+    prompts: tuple[Prompt, ...]
+    picture: str | None = None
+
+
+@dataclass(slots=True)
+class Cards:
+    """The cards shown, and how many there were to show.
+
+    Attributes:
+        shown: the cards.
+        total: cases where arms disagree.
+        counts: of the cards shown, by tag, and ``all``.
+        focus: the arm that tags speak of.
+    """
+
+    shown: list[Card] = field(default_factory=list)
+    total: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    focus: str | None = None
+
+
+class Pictures:
+    """Pictures as data URIs, each asked for once."""
+
+    def __init__(self, thumbnail: Thumbnail | None) -> None:
+        self._thumbnail = thumbnail
+        self._known: dict[tuple[str, int], str | None] = {}
+
+    def get(self, ref: str | None, side: int) -> str | None:
+        """A ``data:`` URI of at most `side` pixels, or None where there is no such picture."""
+        if not ref or self._thumbnail is None:
+            return None
+        if (ref, side) not in self._known:
+            content = self._thumbnail(ref)
+            if content is not None and data_uri(content) is not None:
+                content = shrink(content, side)
+            self._known[ref, side] = data_uri(content) if content else None
+        return self._known[ref, side]
+
+
+def focus_arm(arms: Sequence[str]) -> str | None:
+    """The arm the page is about: the fullest collaboration that was run."""
+    return next((arm for arm in FOCUS_ORDER if arm in arms), None)
+
+
+def by_case(lines: Sequence[Mapping[str, Any]], split: str) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Lines of one split as case id → arm → line, sorted by case id."""
+    cases: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for line in lines:
+        if line.get("split") == split:
+            cases.setdefault(str(line["case_id"]), {}).setdefault(str(line["arm"]), line)
+    return dict(sorted(cases.items()))
+
+
+def tags_of(answers: Mapping[str, Mapping[str, Any]], focus: str | None) -> tuple[str, ...]:
+    """``wrong``, and ``repaired`` or ``broken`` against the specialists' majority."""
+    mine = answers.get(focus or "")
+    if mine is None:
+        return ()
+    right = mine["prediction"] == mine["reference"]
+    majority = answers.get("majority_vote")
+    tags = () if right else ("wrong",)
+    if majority is None or mine["kind"] != "generalist":
+        return tags
+    before = majority["prediction"] == majority["reference"]
+    if right and not before:
+        return ("repaired", *tags)
+    return ("broken", *tags) if before and not right else tags
+
+
+def make_cards(
+    lines: Sequence[Mapping[str, Any]],
+    *,
+    split: str,
+    options: Sequence[Mapping[str, str]],
+    images: Mapping[str, str],
+    thumbnail: Thumbnail | None,
+    limit: int,
+) -> Cards:
+    """Cards of the cases where arms disagree; single specialists do not count as arms here.
+
+    Where there are more than `limit`, repaired and broken cases come first, in turn, then other wrong ones.
+
+    Args:
+        lines: parsed lines of ``cases.jsonl``.
+        split: the split that was evaluated.
+        options: the closed options, ``{"key", "name"}``.
+        images: image reference of known cases, for pictures of neighbours.
+        thumbnail: gives the encoded picture of an image reference.
+        limit: most cards to make.
+    """
+    cases = by_case(lines, split)
+    arms = {arm for answers in cases.values() for arm in answers}
+    focus = focus_arm(sorted(arms))
+    piles: dict[str, list[str]] = {"repaired": [], "broken": [], "wrong": [], "other": []}
+    tagged: dict[str, tuple[str, ...]] = {}
+    for case_id, answers in cases.items():
+        said = {line["prediction"] for arm, line in answers.items() if not arm.startswith("specialist:")}
+        if len(said) < 2:
+            continue
+        tagged[case_id] = tags_of(answers, focus)
+        piles[tagged[case_id][0] if tagged[case_id] else "other"].append(case_id)
+    pairs = zip_longest(piles["repaired"], piles["broken"])
+    chosen = [case_id for pair in pairs for case_id in pair if case_id is not None]
+    chosen += piles["wrong"] + piles["other"]
+    names = {option["key"]: option["name"] for option in options}
+    pictures = Pictures(thumbnail)
+    shown = [
+        _card(case_id, cases[case_id], tagged[case_id], names, images, pictures, focus)
+        for case_id in chosen[:limit]
+    ]
+    counts = {kind: sum(kind in card.tags for card in shown) for kind in KINDS}
+    return Cards(shown, len(tagged), {"all": len(shown), **counts}, focus)
+
+
+def _card(
+    case_id: str,
+    answers: Mapping[str, Mapping[str, Any]],
+    tags: tuple[str, ...],
+    names: Mapping[str, str],
+    images: Mapping[str, str],
+    pictures: Pictures,
+    focus: str | None,
+) -> Card:
+    arms = sorted((arm for arm in answers if not arm.startswith("specialist:")), key=arm_rank)
+    some = answers.get(focus or "") or answers[arms[0]]
+    reference = some["reference"]
+    told = next((answers[arm]["evidence"] for arm in arms if answers[arm].get("evidence")), None) or {}
+    neighbours = told.get("neighbours") or []
+    return Card(
+        case_id=case_id,
+        reference=names.get(reference, reference),
+        tags=tags,
+        answers=tuple(_answer(arm, answers[arm], names) for arm in arms),
+        opinions=tuple(_opinion(opinion) for opinion in told.get("opinions") or []),
+        neighbours=tuple(
+            NeighbourItem(
+                case_id=str(n["case_id"]),
+                label=", ".join(names.get(key, key) for key in n["labels"]) or "no label",
+                similarity=number(n["similarity"], 2),
+                agrees=reference in n["labels"],
+                picture=pictures.get(images.get(str(n["case_id"])), SMALL),
+            )
+            for n in neighbours[:SHOWN_NEIGHBOURS]
+        ),
+        neighbour_count=len(neighbours),
+        index_version=str(neighbours[0].get("index_version") or "") if neighbours else "",
+        prompts=tuple(
+            Prompt(arm_name(arm), str(answers[arm]["prompt"]), answers[arm].get("raw"))
+            for arm in arms
+            if answers[arm].get("prompt")
+        ),
+        picture=pictures.get(some.get("image"), LARGE),
+    )
+
+
+def _answer(arm: str, line: Mapping[str, Any], names: Mapping[str, str]) -> ArmAnswer:
+    said = line["prediction"]
+    p = (line.get("probabilities") or {}).get(said)
+    return ArmAnswer(
+        arm=arm,
+        name=arm_name(arm),
+        answer="unparsed" if said is None else names.get(said, said),
+        right=said == line["reference"],
+        parsed=said is not None,
+        probability="" if p is None else number(p, 2),
+    )
+
+
+def _opinion(opinion: Mapping[str, Any]) -> OpinionRow:
+    p = [float(x) for x in opinion["probabilities"]]
+    best = max(range(len(p)), key=lambda i: p[i]) if p else -1
+    reliability = opinion.get("reliability")
+    return OpinionRow(
+        name=str(opinion["specialist"]),
+        reliability="" if reliability is None else number(reliability, 2),
+        cells=tuple(
+            (number(x, 2), round(100 * min(1.0, max(0.0, x)), 1), i == best) for i, x in enumerate(p)
+        ),
+    )

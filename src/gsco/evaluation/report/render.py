@@ -1,0 +1,265 @@
+"""Putting the page together: figures and log in, one HTML text out. Nothing is read but templates."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gsco.evaluation.report import charts, wording
+from gsco.evaluation.report.cards import focus_arm, make_cards
+from gsco.evaluation.report.thumbnails import Thumbnail
+from gsco.evaluation.summary import ArmAnswers, collect
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_CASES = 60
+_PICTURED = ("gsco", "best_specialist", "mean_probability")
+_GROUPS = (
+    ("generalist", "Asking the generalist"),
+    ("control", "Controls: the same evidence without it"),
+    ("specialist", "Each specialist"),
+)
+_TABLED = ("accuracy", "balanced_accuracy", "auc", "ece", "brier")
+_LOWER_IS_BETTER = ("ece", "brier")
+
+
+def render_report(
+    *,
+    metrics: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    extras: Mapping[str, Any] | None = None,
+    thumbnail: Thumbnail | None = None,
+    max_cases: int = MAX_CASES,
+) -> str:
+    """The report page of a run.
+
+    The page is one file: style, script and pictures are inside, it asks nothing of any network, and its own
+    content security policy forbids all else. The same input gives the same bytes.
+
+    Args:
+        metrics: content of ``metrics.json``, as `gsco.evaluation.summary.summarise` makes it.
+        lines: parsed lines of ``cases.jsonl``.
+        config: the run's settings, shown as they are.
+        environment: where it ran, shown as it is.
+        extras: what else is known; every key may be missing:
+
+            - ``modality``: readable, e.g. ``"breast ultrasound"``;
+            - ``synthetic``: true for phantoms, which puts a banner on top;
+            - ``card``: mapping of the dataset card (licence, source, …);
+            - ``specialists``: list of mappings with ``name``, ``reliability``, ``description``, … as known;
+            - ``best_specialist``: name of the one chosen on validation;
+            - ``index``, ``generalist``, ``leakage``: mappings (or text) to show;
+            - ``skipped``: lines that name images that could not be read;
+            - ``notes``: lines that a reader should know before the figures;
+            - ``images``: image reference by case id of known cases, for pictures of neighbours.
+        thumbnail: gives an encoded picture (PNG, JPEG, GIF, WebP) for an image reference of the log, or None.
+        max_cases: most cases to show; the page says how many there were.
+
+    Returns:
+        HTML text.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment_ = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    more: dict[str, Any] = {
+        "modality": None,
+        "synthetic": False,
+        "notes": [],
+        "skipped": [],
+        **(extras or {}),
+    }
+    options = metrics["options"]
+    answers = collect(lines, [option["key"] for option in options], metrics["split"])
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    cards = make_cards(
+        lines,
+        split=metrics["split"],
+        options=options,
+        images=more.get("images") or {},
+        thumbnail=thumbnail,
+        limit=max_cases,
+    )
+    return environment_.get_template("report.html.j2").render(
+        m=metrics,
+        extras=more,
+        config=_shown(config),
+        environment=_shown(environment),
+        facts={
+            name: _shown(more[name]) for name in ("card", "index", "generalist", "leakage") if more.get(name)
+        },
+        specialists=_specialists(more.get("specialists") or [], more.get("best_specialist")),
+        letters=[_letter(i, len(options)) for i in range(len(options))],
+        headline=wording.headline(metrics["comparisons"], focus_arm(list(metrics["arms"]))),
+        verdicts=_verdicts(metrics),
+        table=_table(metrics),
+        confusions=_confusions(metrics),
+        curves=_curves(answers, metrics),
+        repairs=_repairs(metrics),
+        cards=cards,
+        w=wording,
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=digest,
+    )
+
+
+def _letter(i: int, n: int) -> str:
+    return chr(ord("A") + i) if n <= 26 else str(i + 1)
+
+
+def _shown(value: Any) -> list[tuple[str, str]]:
+    """A mapping, a list or a text as rows of name and value."""
+    if isinstance(value, Mapping):
+        return [(str(key), _text(item)) for key, item in value.items()]
+    if isinstance(value, str):
+        return [("", value)]
+    return [("", _text(item)) for item in value]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items() if item is not None) or "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value) or "–"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _specialists(rows: Sequence[Any], best: str | None) -> list[dict[str, str]]:
+    out = []
+    for row in rows:
+        item = dict(row) if isinstance(row, Mapping) else {"name": str(row)}
+        name = str(item.pop("name", "?"))
+        reliability = item.pop("reliability", None)
+        about = item.pop("description", None)
+        rest = _text({key: value for key, value in item.items() if value is not None}) if item else ""
+        out.append(
+            {
+                "name": name,
+                "best": "yes" if name == best else "",
+                "reliability": wording.number(reliability) if isinstance(reliability, float) else "–",
+                "about": "; ".join(str(part) for part in (about, rest) if part and part != "–"),
+            }
+        )
+    return out
+
+
+def _verdicts(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons in macro-F1, drawn on one scale."""
+    rows = [row for row in metrics["comparisons"] if row["metric"] == "macro_f1"]
+    ends = [abs(row[k]) for row in rows for k in ("low", "high", "difference") if row.get(k) is not None]
+    limit = max([0.05, *ends]) * 1.05
+    return [
+        {
+            "row": row,
+            "bar": charts.difference_bar(row, limit),
+            "outcome": wording.outcome(row),
+            "sentence": wording.comparison_sentence(row, metrics["arms"]),
+        }
+        for row in rows
+    ]
+
+
+def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Arms by group, each with its macro-F1 drawn on a common scale."""
+    arms: Mapping[str, Any] = metrics["arms"]
+    constant = metrics["constant"]["macro_f1"]
+    domain = charts.domain_of([arm["macro_f1"] for arm in arms.values()], constant)
+    best = {}
+    for metric in ("macro_f1", *_TABLED):
+        values = [
+            arm[metric]["value"] for arm in arms.values() if (arm.get(metric) or {}).get("value") is not None
+        ]
+        best[metric] = (min if metric in _LOWER_IS_BETTER else max)(values) if len(values) > 1 else None
+    groups = []
+    for kind, title in _GROUPS:
+        rows = [
+            {
+                "arm": name,
+                "name": wording.arm_name(name),
+                "note": wording.ARM_NOTES.get(name, ""),
+                "macro_f1": arm["macro_f1"],
+                "leads": arm["macro_f1"]["value"] == best["macro_f1"],
+                "bar": charts.interval_bar(arm["macro_f1"], domain, constant),
+                "cells": [
+                    {
+                        "metric": metric,
+                        "figure": arm.get(metric),
+                        "leads": bool(arm.get(metric)) and arm[metric]["value"] == best[metric],
+                    }
+                    for metric in _TABLED
+                ],
+                "unparsed": arm["unparsed"],
+                "n": arm["n"],
+            }
+            for name, arm in arms.items()
+            if arm["kind"] == kind
+        ]
+        if rows:
+            groups.append({"kind": kind, "title": title, "rows": rows})
+    return {"groups": groups, "axis": charts.axis(domain), "metrics": _TABLED}
+
+
+def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    out = []
+    for name in _PICTURED:
+        arm = metrics["arms"].get(name)
+        if arm is None:
+            continue
+        rows = []
+        for i, counts in enumerate(arm["confusion"]):
+            unparsed = arm["unparsed_per_class"][i]
+            total = sum(counts) + unparsed
+            cells = [
+                {"count": c, "share": round(100 * c / total) if total else 0, "right": i == j}
+                for j, c in enumerate(counts)
+            ]
+            rows.append({"cells": cells, "unparsed": unparsed, "n": total})
+        out.append({"name": wording.arm_name(name), "rows": rows, "unparsed": arm["unparsed"] > 0})
+    return out
+
+
+def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    out = []
+    for name in _PICTURED:
+        bins = charts.reliability_bins(answers[name]) if name in answers else None
+        if bins is not None:
+            label = wording.arm_name(name)
+            out.append(
+                {"name": label, "svg": charts.reliability(bins, label), "ece": metrics["arms"][name]["ece"]}
+            )
+    return out
+
+
+def _repairs(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    out = []
+    for name, found in metrics["repairs"].items():
+        wrong, right = found["wrong_majority"], found["right_majority"]
+        out.append(
+            {
+                "name": wording.arm_name(name),
+                **found,
+                "repaired_share": round(100 * found["repaired"] / wrong) if wrong else 0,
+                "broken_share": round(100 * found["broken"] / right) if right else 0,
+                "net": found["repaired"] - found["broken"],
+            }
+        )
+    return out
