@@ -23,10 +23,10 @@ import numpy as np
 from gsco.cases import Case, Dataset, Option, Task
 from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
-from gsco.collaboration.simulate import simulate_evidence
 from gsco.collaboration.templates import TEMPLATES, Prompt, letters
-from gsco.collaboration.vocabulary import CODES, SYNONYMS, TERMS
 from gsco.generalist.records import Record
+from gsco.teaching.simulate import simulate_evidence
+from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
 
 MIXTURE: dict[str, float] = {"see": 0.34, "hear": 0.30, "foreign": 0.28, "ask": 0.08}
 _ARMS = ("moed", "rad", "gsco")

@@ -1,0 +1,180 @@
+"""A recipe file: which datasets, which records, which stages make a trained generalist."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gsco.cases import Dataset, load_dataset
+from gsco.collaboration import Evidence
+from gsco.errors import UserError
+from gsco.generalist.records import Record, read_records, write_records
+from gsco.teaching.curriculum import MIXTURE, make_records
+from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
+
+Progress = Callable[[str, int, int], None]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Strict):
+    """One dataset to learn from: a path below the data root, or `phantoms` to be made."""
+
+    path: str | None = None
+    phantoms: int | None = Field(default=None, gt=0, description="how many phantoms to make instead")
+    task: Literal["diagnosis", "vqa"] = "diagnosis"
+    weight: float = Field(default=1.0, ge=0)
+    most: int = Field(default=1200, gt=0, description="training cases at most")
+
+
+class Stage(_Strict):
+    """One training stage; each starts from the adapter of the one before."""
+
+    name: str
+    records: int = Field(gt=0)
+    mixture: dict[str, float] = MIXTURE
+    evidence: Literal["simulated", "out_of_fold"] = "simulated"
+    seed: int = 0
+    settings: dict[str, float | int] = Field(default_factory=dict, description="fields of TrainConfig")
+
+
+class TrainRecipe(_Strict):
+    """The whole of a training."""
+
+    sources: tuple[Source, ...]
+    specialists: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
+    stages: tuple[Stage, ...]
+
+
+def read_recipe(path: Path) -> TrainRecipe:
+    """Read a recipe; UserError naming the file and the first thing that is wrong."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TrainRecipe.model_validate(found)
+    except FileNotFoundError:
+        raise UserError("there is no such recipe", where=str(path)) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"is not YAML ({str(error).splitlines()[0]})", where=str(path)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{place}: {first['msg']}", where=str(path)) from error
+
+
+def shipped_recipe() -> Path:
+    """The recipe that MedDr-nano's own weights were made by."""
+    return Path(__file__).parent / "nano.yaml"
+
+
+def train_by_recipe(
+    recipe: TrainRecipe, out: Path, *, root: Path, cache: Path, progress: Progress | None = None
+) -> Path:
+    """Make records and train MedDr-nano through all stages; a second call after a kill goes on.
+
+    Args:
+        recipe: what to do.
+        out: folder of the finished adapter; records, and each stage's adapter and log, stand in ``stages/``.
+        root: folder below which the recipe's datasets lie.
+        cache: folder for features, folds and the assembled base.
+        progress: told what, done, in all.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DatasetError, ModelError, RunError, StorageError: as the names say.
+    """
+    from gsco.generalist.nano.train import TrainConfig, train_nano
+
+    datasets = [_load(source, root, out / "stages") for source in recipe.sources]
+    weights = {
+        d.name: s.weight for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"
+    }
+    before: Path | None = None
+    for number, stage in enumerate(recipe.stages, start=1):
+        folder = out / "stages" / f"{number}-{stage.name}"
+        if not (folder / "training.json").exists():
+            records = _records(recipe, stage, datasets, weights, folder, cache, progress)
+            config = TrainConfig(**{"seed": stage.seed, **stage.settings})  # type: ignore[arg-type]
+            train_nano(records, folder, config=config, init=before, cache=cache, progress=progress)
+        before = folder
+    if before is None:
+        raise UserError("the recipe has no stages")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(before / name, out / name)
+    _write_log(recipe, out)
+    return out
+
+
+def _load(source: Source, root: Path, folder: Path) -> Dataset:
+    if source.phantoms is not None:
+        from gsco.cases.phantoms import generate_phantoms
+
+        path = folder / f"phantoms-{source.phantoms}"
+        if not (path / "labels.csv").exists():
+            generate_phantoms(path, n=source.phantoms, seed=11)
+    elif source.path is not None:
+        path = root / source.path
+    else:
+        raise UserError("a source needs a path or a number of phantoms")
+    dataset = load_dataset(path, task=source.task)
+    return thin_dataset(dataset, most=source.most) if source.task == "diagnosis" else dataset
+
+
+def _records(
+    recipe: TrainRecipe,
+    stage: Stage,
+    datasets: list[Dataset],
+    weights: dict[str, float],
+    folder: Path,
+    cache: Path,
+    progress: Progress | None,
+) -> list[Record]:
+    path = folder / "records.jsonl"
+    if not path.exists():
+        evidence: dict[str, dict[str, Evidence]] = {}
+        if stage.evidence == "out_of_fold":
+            for dataset in datasets:
+                if dataset.task.kind == "diagnosis":
+                    evidence[dataset.name] = out_of_fold_evidence(
+                        dataset, recipe.specialists, cache=cache / "features", progress=progress
+                    )
+        made = make_records(
+            datasets,
+            n=stage.records,
+            seed=stage.seed,
+            evidence=evidence,
+            weights=weights,
+            mixture=stage.mixture,
+        )
+        write_records(made, folder)
+    return read_records(path)
+
+
+def _write_log(recipe: TrainRecipe, out: Path) -> None:
+    """``training.json`` (recipe and facts of each stage) and ``training_log.jsonl`` (all steps)."""
+    facts: list[dict[str, Any]] = []
+    with (out / "training_log.jsonl").open("w", encoding="utf-8") as log:
+        for number, stage in enumerate(recipe.stages, start=1):
+            folder = out / "stages" / f"{number}-{stage.name}"
+            facts.append({"stage": stage.name, **json.loads((folder / "training.json").read_text())})
+            for line in (folder / "training_log.jsonl").read_text().splitlines():
+                log.write(json.dumps({"stage": stage.name, **json.loads(line)}) + "\n")
+    content = {"recipe": recipe.model_dump(mode="json"), "stages": facts}
+    (out / "training.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def config_fields() -> tuple[str, ...]:
+    """Names that a stage's `settings` may hold."""
+    from gsco.generalist.nano.train import TrainConfig
+
+    return tuple(field.name for field in dataclasses.fields(TrainConfig))
