@@ -92,7 +92,7 @@ def read_records(path: Path) -> list[Record]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DatasetError("there is no such file of records", where=str(path)) from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

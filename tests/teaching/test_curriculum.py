@@ -1,0 +1,151 @@
+"""Training records: balanced, true, free of held-out names, and the same for the same seed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gsco.cases import Case, Dataset, ImageRef, Option, Task
+from gsco.collaboration import Evidence
+from gsco.errors import DatasetError
+from gsco.generalist.records import Record, read_records, write_records
+from gsco.generalist.scripted import ScriptedGeneralist
+from gsco.specialists import Opinion
+from gsco.teaching.curriculum import MIXTURE, make_records
+from gsco.teaching.simulate import simulate_evidence, simulate_opinions, stated_reliability
+from gsco.teaching.trial import CONDITIONS, UNSEEN, make_trial, run_trial
+from gsco.teaching.vocabulary import SYNONYMS, TERMS
+
+
+def dataset(n: int = 30) -> Dataset:
+    task = Task(
+        "diagnosis",
+        "breast ultrasound",
+        (Option("b", "benign"), Option("m", "malignant"), Option("n", "normal")),
+    )
+    keys = ["b", "b", "b", "m", "n"]
+    cases = tuple(
+        Case(f"c{i}.png", (ImageRef(Path(f"c{i}.png")),), (keys[i % 5],), split="train" if i % 6 else "test")
+        for i in range(n)
+    )
+    return Dataset("busi", task, cases, Path())
+
+
+def test_records_are_reproducible_and_use_training_cases_only() -> None:
+    made = make_records([dataset()], n=200, seed=3)
+    assert made == make_records([dataset()], n=200, seed=3)
+    assert made != make_records([dataset()], n=200, seed=4)
+    train = {case.image for case in dataset().split("train")}
+    assert {r.image for r in made if r.image is not None} <= train
+    kinds = Counter(r.kind for r in made)
+    assert set(kinds) == set(MIXTURE) - {"ask"}
+
+
+def test_the_answer_names_the_true_option() -> None:
+    truth = {case.image: case.label for case in dataset()}
+    groups = {"b": SYNONYMS["benign"], "m": SYNONYMS["malignant"], "n": SYNONYMS["normal"]}
+    checked = 0
+    for record in make_records([dataset()], n=400, seed=0):
+        if record.kind == "foreign" or record.image is None:
+            continue
+        line = re.search(rf"^{re.escape(record.answer)}\. ([^:\n]+)", record.prompt, re.MULTILINE)
+        name = line.group(1) if line else record.answer
+        assert name in groups[truth[record.image] or ""]
+        checked += 1
+    assert checked > 100
+
+
+def test_labels_are_drawn_evenly() -> None:
+    truth = {case.image: case.label for case in dataset()}
+    seen = Counter(
+        truth[r.image] for r in make_records([dataset()], n=900, seed=1) if r.kind == "see" and r.image
+    )
+    assert max(seen.values()) - min(seen.values()) < 0.25 * max(seen.values())
+
+
+def test_stored_evidence_is_used() -> None:
+    stored = {
+        case.id: Evidence((Opinion("knn", (0.111, 0.222, 0.667), 0.5),)) for case in dataset().split("train")
+    }
+    made = make_records([dataset()], n=300, seed=0, evidence={"busi": stored})
+    assert sum("67%" in r.prompt for r in made if r.kind == "hear") > 20
+
+
+def test_trial_names_are_in_no_training_record() -> None:
+    taught = {t.lower() for ts in TERMS.values() for t in ts} | {s for ss in SYNONYMS.values() for s in ss}
+    unseen = {name.lower() for names in UNSEEN.values() for name in names}
+    assert not taught & unseen
+    text = "\n".join(r.prompt.lower() for r in make_records([dataset()], n=1500, seed=5))
+    assert not [name for name in unseen if name in text]
+
+
+@given(st.integers(0, 2**31), st.integers(2, 8))
+@settings(max_examples=30, deadline=None)
+def test_simulated_evidence_is_well_formed(seed: int, n: int) -> None:
+    keys = tuple(f"k{i}" for i in range(n))
+    evidence = simulate_evidence(np.random.default_rng(seed), seed % n, keys)
+    for opinion in evidence.opinions:
+        assert len(opinion.probabilities) == n
+        assert sum(opinion.probabilities) == pytest.approx(1)
+        assert opinion.reliability is not None and 0 <= opinion.reliability <= 1
+    assert all(set(neighbour.labels) <= set(keys) for neighbour in evidence.neighbours)
+
+
+def test_stated_reliability_is_what_the_simulation_achieves() -> None:
+    rng = np.random.default_rng(0)
+    stated, right = [], []
+    for _ in range(1500):
+        for opinion in simulate_opinions(rng, 1, 4, 3):
+            stated.append(opinion.reliability)
+            right.append(opinion.choice == 1)
+    assert np.mean(right) == pytest.approx(np.mean(stated), abs=0.03)
+    assert stated_reliability(4.0, 4) > stated_reliability(1.0, 4) > stated_reliability(0.0, 4)
+    assert stated_reliability(0.0, 4) == pytest.approx(0.25, abs=0.05)
+
+
+def test_simulated_probabilities_are_roughly_calibrated() -> None:
+    rng = np.random.default_rng(1)
+    sure, right = [], []
+    for _ in range(2000):
+        for opinion in simulate_opinions(rng, 0, 3, 2):
+            sure.append(max(opinion.probabilities))
+            right.append(opinion.choice == 0)
+    assert np.mean(right) == pytest.approx(np.mean(sure), abs=0.06)
+
+
+def test_trial_counts_a_copy_as_a_copy() -> None:
+    items = make_trial(n=40, seed=0, dataset=dataset())
+    results = {r.condition: r for r in run_trial(ScriptedGeneralist("percent"), items)}
+    assert tuple(results) == CONDITIONS
+    assert results["unanimous_right"].accuracy == 1.0
+    assert results["unanimous_right"].copy_accuracy == 1.0
+    assert results["one_of_four_wrong"].copy_accuracy == 1.0
+    assert results["unanimous_wrong"].accuracy == 0.0  # it reads percentages only, and these are wrong
+    assert results["unanimous_wrong"].copy_accuracy == 0.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=10)), min_size=1, max_size=5
+    )
+)
+@settings(deadline=None)
+def test_records_survive_the_disk(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("records")
+    records = [Record(str(i), "see", "x", None, prompt, answer) for i, (prompt, answer) in enumerate(turns)]
+    assert read_records(write_records(records, folder)) == records
+
+
+def test_a_bad_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"conversations": [{"from": "human", "value": "x"}]}\n')
+    with pytest.raises(DatasetError, match=r"records\.jsonl:1"):
+        read_records(path)
