@@ -90,11 +90,11 @@ class Backbone:
 
     def maps(self, images: Sequence[NDArray[np.uint8] | Image.Image]) -> NDArray[np.float32]:
         """Last feature maps, float32 (N, channels, H, W); pictures, or arrays from `prepare`."""
-        return self._run(images, lambda batch: [self._last(batch)])[0]
+        return self.apply(images, lambda batch: [self._last(batch)])[0]
 
     def pooled(self, images: Sequence[NDArray[np.uint8] | Image.Image]) -> NDArray[np.float32]:
         """Mean of the last feature maps over all positions, float32 (N, channels)."""
-        return self._run(images, lambda batch: [self._last(batch).mean(dim=(2, 3))])[0]
+        return self.apply(images, lambda batch: [self._last(batch).mean(dim=(2, 3))])[0]
 
     def _last(self, batch: torch.Tensor) -> torch.Tensor:
         return _as_maps(self.model, self.model.forward_features(batch))
@@ -126,12 +126,13 @@ class Backbone:
                 f"backbone {self.name!r} does not give its intermediate maps",
                 remedy="Choose another backbone for the texture probe, e.g. texture_probe:resnet18.",
             )
-        pooled, texture = self._run(images, both)
+        pooled, texture = self.apply(images, both)
         return pooled, texture
 
-    def _run(
+    def apply(
         self, images: Sequence[NDArray[np.uint8] | Image.Image], forward: Any
     ) -> list[NDArray[np.float32]]:
+        """Run `forward` (of a normalised float32 batch) over the pictures in blocks; one array per output."""
         import torch
 
         if not images:

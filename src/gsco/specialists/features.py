@@ -76,7 +76,7 @@ def extract(
         if progress:
             progress(done, len(refs))
         todo = list(missing.items())
-        pixels = _decoded([ref for _, ref in todo], backbone.prepare, threads, ahead=2 * batch_size)
+        pixels = decoded([ref for _, ref in todo], backbone.prepare, threads, ahead=2 * batch_size)
         for start in range(0, len(todo), batch_size):
             block = todo[start : start + batch_size]
             arrays = [next(pixels) for _ in block]
@@ -156,7 +156,7 @@ def image_keys(refs: Sequence[ImageRef]) -> list[bytes]:
     return keys
 
 
-def _decoded(
+def decoded(
     refs: Sequence[ImageRef],
     prepare: Callable[..., NDArray[np.uint8]],
     threads: int | None,

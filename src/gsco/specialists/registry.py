@@ -51,13 +51,26 @@ RECIPES: dict[str, Recipe] = {
             "logistic regression on statistics of all stages of a frozen backbone, and of colour",
             "gsco.specialists.registry:_texture_probe",
         ),
+        Recipe(
+            "finetuned",
+            "every weight of a pretrained backbone trained on the set at a small size",
+            "gsco.specialists.registry:_finetuned",
+        ),
+        Recipe(
+            "small_cnn",
+            "a small residual network trained from random weights at 64 pixels",
+            "gsco.specialists.registry:_small_cnn",
+            backbone=False,
+        ),
     )
 }
 
-DEFAULT_TEAM: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
+DEFAULT_TEAM: tuple[str, ...] = ("linear_probe", "knn", "texture_probe", "finetuned", "small_cnn")
+"""The recipes a run trains when none are named."""
 _KINDS = {
     "linear": "gsco.specialists.linear:LinearProbe",
     "knn": "gsco.specialists.knn:NearestNeighbours",
+    "network": "gsco.specialists.networks:NetworkSpecialist",
 }
 
 
@@ -245,3 +258,18 @@ def _knn(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> Trai
     from gsco.specialists.knn import NearestNeighbours
 
     return NearestNeighbours(features="pooled", **_head(job, name, recipe, backbone)).fit(job)
+
+
+def _finetuned(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> TrainedSpecialist:
+    from gsco.specialists.backbones import DEFAULT_BACKBONE
+    from gsco.specialists.networks import fine_tuned
+
+    return fine_tuned(
+        job, name, recipe, DEFAULT_BACKBONE if backbone in {None, "embedded"} else str(backbone)
+    )
+
+
+def _small_cnn(job: TrainingJob, name: str, recipe: str, _backbone: str | None) -> TrainedSpecialist:
+    from gsco.specialists.networks import from_scratch
+
+    return from_scratch(job, name, recipe)

@@ -1,0 +1,190 @@
+"""Specialists that are a whole network trained on the set: fine-tuned, or from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gsco.cases import ImageRef
+from gsco.cases.images import load_image
+from gsco.specialists.augment import augmentation_for
+from gsco.specialists.backbones import Backbone, create_network
+from gsco.specialists.cnn import SmallCNN
+from gsco.specialists.features import decoded
+from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.training import Schedule, forget, train_network
+
+SMALL_CNN = "small_cnn"
+_TINY = 40  # pictures no larger than this are not worth more than 64 pixels
+
+
+class NetworkSpecialist(TrainedSpecialist):
+    """A network whose every weight was trained on the set.
+
+    Attributes:
+        architecture: timm name, or ``small_cnn``.
+        size: side of the square input in pixels.
+    """
+
+    kind: ClassVar[str] = "network"
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        recipe: str,
+        options: tuple[str, ...],
+        architecture: str,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__(name=name, recipe=recipe, options=options)
+        self.architecture = architecture
+        self.size = size
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        self._state: dict[str, NDArray[Any]] = {}
+        self._network: Backbone | None = None
+
+    def fit(self, job: TrainingJob, model: nn.Module, schedule: Schedule) -> NetworkSpecialist:
+        """Train `model` on the job, keep its best averaged weights, calibrate on validation."""
+        augmentation = augmentation_for(job.dataset.task.modality)
+        trained = train_network(
+            model,
+            job,
+            schedule,
+            augmentation,
+            mean=np.asarray(self.mean, dtype=np.float32),
+            std=np.asarray(self.std, dtype=np.float32),
+            what=self.name,
+        )
+        self.adopt(trained.state)
+        self.details.update(
+            epochs=trained.epochs,
+            best_epoch=trained.best_epoch,
+            threads=torch.get_num_threads(),
+            schedule=str(schedule),
+            augmentation=str(augmentation),
+        )
+        self.calibrate(job)
+        forget(job, schedule, augmentation, model, self.name)
+        return self
+
+    def adopt(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over the weights of a state dict."""
+        counters = "num_batches_tracked"
+        self._state = {
+            k: v.detach().contiguous().numpy() for k, v in state.items() if not k.endswith(counters)
+        }
+        self._network = None
+
+    @property
+    def network(self) -> Backbone:
+        """The network, ready for inference."""
+        if self._network is None:
+            model = build(self.architecture, len(self.options))
+            state = {key: torch.from_numpy(np.array(value)) for key, value in self._state.items()}
+            missing, unexpected = model.load_state_dict(state, strict=False)
+            wrong = [key for key in missing if not key.endswith("num_batches_tracked")] + list(unexpected)
+            if wrong:
+                raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
+            self._network = Backbone(
+                model.eval(), name=self.architecture, size=self.size, mean=self.mean, std=self.std
+            )
+        return self._network
+
+    def logits(self, images: Sequence[ImageRef]) -> NDArray[np.float64]:
+        """Uncalibrated logits, (N, options)."""
+        network = self.network
+        arrays = decoded(images, lambda image: network.prepare(image), None, ahead=32)
+        out: list[NDArray[np.float32]] = []
+        for start in range(0, len(images), 16):
+            block = [next(arrays) for _ in range(min(16, len(images) - start))]
+            out += network.apply(block, lambda batch: [network.model(batch)])
+        return np.concatenate(out).astype(np.float64)
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture,
+            "size": self.size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        return self._state
+
+    @classmethod
+    def _restore(
+        cls,
+        base: dict[str, Any],
+        config: dict[str, Any],
+        tensors: dict[str, NDArray[Any]],
+        cache: Path | None,
+    ) -> TrainedSpecialist:
+        made = cls(**base, **config)
+        made._state = tensors
+        _ = made.network  # so that a misfit is found here and not at the first image
+        return made
+
+
+def build(architecture: str, num_classes: int) -> nn.Module:
+    """An untrained network by name."""
+    if architecture == SMALL_CNN:
+        return SmallCNN(num_classes)
+    model: nn.Module = create_network(architecture, pretrained=False, num_classes=num_classes)[0]
+    return model
+
+
+def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> TrainedSpecialist:
+    """All weights of a pretrained backbone trained on the set.
+
+    The size is 112 pixels, or 64 where the pictures themselves are tiny, so that two cores need minutes.
+    """
+    size = job.size or (64 if _is_tiny(job) else 112)
+    shown = (26_000 if size <= 64 else 9_000) // (4 if job.quick else 1)
+    schedule = Schedule(size=size, images=shown, least=2 if job.quick else 4, most=24, lr=1e-3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        model, _ = create_network(backbone, pretrained=True, scratch_ok=True, num_classes=len(job.options))
+    config = model.pretrained_cfg
+    architecture = str(config.get("architecture") or backbone) if Path(backbone).is_dir() else backbone
+    made = NetworkSpecialist(
+        name=name,
+        recipe=recipe,
+        options=job.options,
+        architecture=architecture,
+        size=size,
+        mean=config["mean"],
+        std=config["std"],
+    )
+    return made.fit(job, model, schedule)
+
+
+def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
+    """A `SmallCNN` at 64 pixels, trained from random weights."""
+    size = job.size or 64
+    shown = 30_000 // (4 if job.quick else 1)
+    schedule = Schedule(
+        size=size, images=shown, least=3 if job.quick else 6, most=50, lr=3e-3, average=0.99, patience=15
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        model = SmallCNN(len(job.options))
+    half = (0.5, 0.5, 0.5)
+    made = NetworkSpecialist(
+        name=name, recipe=recipe, options=job.options, architecture=SMALL_CNN, size=size, mean=half, std=half
+    )
+    return made.fit(job, model, schedule)
+
+
+def _is_tiny(job: TrainingJob) -> bool:
+    """Whether the first training pictures are no larger than MedMNIST's smallest."""
+    return all(max(load_image(case.image).size) <= _TINY for case in job.train[:4])
