@@ -33,7 +33,7 @@ class Source(_Strict):
     phantoms: int | None = Field(default=None, gt=0, description="how many phantoms to make instead")
     task: Literal["diagnosis", "vqa"] = "diagnosis"
     weight: float = Field(default=1.0, ge=0)
-    most: int = Field(default=1200, gt=0, description="training cases at most")
+    evidence_cases: int = Field(default=1200, gt=0, description="training cases with real evidence, at most")
 
 
 class Stage(_Strict):
@@ -126,8 +126,7 @@ def _load(source: Source, root: Path, folder: Path) -> Dataset:
         path = root / source.path
     else:
         raise UserError("a source needs a path or a number of phantoms")
-    dataset = load_dataset(path, task=source.task)
-    return thin_dataset(dataset, most=source.most) if source.task == "diagnosis" else dataset
+    return load_dataset(path, task=source.task)
 
 
 def _records(
@@ -143,10 +142,11 @@ def _records(
     if not path.exists():
         evidence: dict[str, dict[str, Evidence]] = {}
         if stage.evidence == "out_of_fold":
-            for dataset in datasets:
+            for source, dataset in zip(recipe.sources, datasets, strict=True):
                 if dataset.task.kind == "diagnosis":
+                    part = thin_dataset(dataset, most=source.evidence_cases)
                     evidence[dataset.name] = out_of_fold_evidence(
-                        dataset, recipe.specialists, cache=cache / "features", progress=progress
+                        part, recipe.specialists, cache=cache / "features", progress=progress
                     )
         made = make_records(
             datasets,

@@ -78,6 +78,10 @@ class NanoGeneralist:
                 out += self._generate_batch(requests[start : start + _GENERATE_BATCH], max_new_tokens)
         return out
 
+    def forget(self) -> None:
+        """Drop the images kept from earlier calls."""
+        self._seen.clear()
+
     def _score_group(self, requests: Sequence[Request]) -> list[OptionScores]:
         for request in requests:
             if not request.choices:

@@ -214,6 +214,7 @@ def train_nano(
     *,
     config: TrainConfig | None = None,
     init: Path | None = None,
+    base: Path | None = None,
     cache: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
@@ -224,7 +225,8 @@ def train_nano(
         out: folder of the adapter; ``work/`` inside it holds checkpoints and stored vision tokens until done.
         config: see `TrainConfig`.
         init: adapter to start from (same rank), instead of a fresh one.
-        cache: cache folder of the base.
+        base: folder of the base model; assembled from the embedded parts by default.
+        cache: cache folder of the assembled base.
         progress: told stage, done, total.
 
     Returns:
@@ -238,7 +240,7 @@ def train_nano(
     config = config or TrainConfig()
     if init is not None:
         check_adapter(init)
-    base = assemble_base(cache=cache, progress=None)
+    base = base or assemble_base(cache=cache)
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     facts = _facts(records, config, init)
@@ -256,7 +258,6 @@ def train_nano(
             lora_dropout=0.0,
             target_modules=LORA_TARGETS,
             modules_to_save=["multi_modal_projector"],
-            base_model_name_or_path="meddr-nano",
         ),
     )
     if init is not None:
