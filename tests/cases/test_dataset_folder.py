@@ -449,7 +449,7 @@ def test_labels_csv_round_trip(tmp_path: Path, rows: list[tuple[str, list[str], 
     assert len(set(dataset.task.names)) == len(dataset.task.keys)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["labels.csv", "vqa.jsonl", "reports.jsonl", "dataset.yaml"]),
     body=st.binary(max_size=60)

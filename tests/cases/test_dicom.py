@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.pixels import apply_windowing, pixel_array
@@ -388,3 +390,28 @@ def test_without_pydicom_the_error_names_the_extra(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("UserError") and "pip install 'gsco[dicom]'" in done.stdout
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_bytes_are_an_image_or_an_image_error(tmp_path: Path, data: st.DataObject) -> None:
+    path = write(tmp_path / "fuzz.dcm", RAMP, WindowCenter=500, WindowWidth=400, PixelPaddingValue=0)
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        raw[data.draw(st.integers(128, min(len(raw), 900) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw)
+    try:
+        assert load_image(path, max_pixels=1_000_000).mode == "RGB"
+    except ImageError as error:
+        assert str(path) in str(error) and "\n" not in str(error) and "SECRET" not in str(error)
+
+
+def test_a_decoder_that_panics_is_an_image_error(tmp_path: Path) -> None:
+    """The RLE decoder is Rust; what it throws on damaged runs is no `Exception`."""
+    whole = get_testdata_file("MR_small_RLE.dcm", download=False)
+    assert whole is not None
+    raw = bytearray(Path(whole).read_bytes())
+    raw[1700:4000] = b"\x7f" * 2300
+    (tmp_path / "a.dcm").write_bytes(raw)
+    with pytest.raises(ImageError, match="damaged"):
+        load_image(tmp_path / "a.dcm")

@@ -349,7 +349,7 @@ def test_pillows_settings_are_left_alone(tmp_path: Path) -> None:
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_are_an_image_or_an_image_error(tmp_path: Path, data: st.DataObject) -> None:
     suffix = data.draw(st.sampled_from(["png", "jpg", "tif", "bmp", "webp", "gif", "jp2"]))

@@ -72,7 +72,10 @@ def load_dicom(path: Path, index: int | None = None, *, max_pixels: int) -> Imag
         raise ImageError("is not an image: its name says DICOM, its bytes do not", where=where) from None
     except MemoryError:
         raise ImageError("does not fit into memory", where=where) from None
-    except Exception as error:  # damaged elements surface as nearly anything
+    except BaseException as error:  # damaged elements surface as nearly anything
+        # A decoder written in Rust panics with a class of its own that is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ImageError(f"is truncated or damaged ({_reason(error)})", where=where) from error
     return Image.fromarray(pixels).convert("RGB")
 
@@ -279,6 +282,6 @@ def _without_pixels(dataset: Any, where: str) -> ImageError:
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
