@@ -50,7 +50,14 @@ UNSEEN: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Label sets that stand in no training record (a test checks it)."""
 
-CONDITIONS = ("unanimous_right", "one_of_four_wrong", "unseen_names", "neighbours_right", "unanimous_wrong")
+MEANING = {
+    "unanimous_right": "four specialists agree, rightly",
+    "one_of_four_wrong": "one specialist of four is wrong",
+    "unseen_names": "able specialists and similar cases, unseen option names",
+    "neighbours_right": "similar cases only, most of them right",
+    "unanimous_wrong": "four unreliable specialists agree, wrongly; the image is there",
+}
+CONDITIONS = tuple(MEANING)
 
 
 @dataclass(frozen=True, slots=True)
