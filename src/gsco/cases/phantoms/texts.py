@@ -9,7 +9,6 @@ import numpy as np
 
 from gsco.cases.phantoms.findings import FINDINGS, Finding, FindingKind, readable_name
 
-_ZONES = {"upper": "upper", "mid": "mid", "lower": "lower", "": ""}
 _NEGATIVE = {
     "effusion": "No pleural effusion is seen.",
     "pneumothorax": "There is no pneumothorax.",
@@ -66,9 +65,8 @@ def _positive(f: Finding, rng: np.random.Generator) -> tuple[str, str]:
         )
     if f.kind == "consolidation":
         verb = _pick(rng, ("There is", "The image shows"))
-        article = "an" if size[0] in "aeiou" else "a"
         return (
-            f"{verb} {article} {size} area of consolidation in the {side} {zone} lung zone.",
+            f"{verb} a {size} area of consolidation in the {side} {zone} lung zone.",
             f"{size.capitalize()} consolidation in the {side} {zone} lung zone.",
         )
     degree = {"small": "mildly", "moderate": "moderately", "large": "markedly"}[size]
