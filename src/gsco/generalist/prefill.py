@@ -1,21 +1,22 @@
 """Score closed options with shared work: what prompts have in common goes through the model once.
 
 Two prompts about one image share the image and the words before the evidence; the choices of one prompt
-share the whole prompt. Both are read once, kept as a key-value cache, and continued in a batch.
+share the whole prompt. The common beginning is read once and kept as a key-value cache. The different
+endings are laid one after the other in a single row, each seeing the beginning and itself only, so that
+endings of unlike length cost no padding.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-Forward = Callable[..., Any]
-"""``forward(ids (B, T), attention_mask (B, past + T), position_ids (B, T), past_key_values)`` -> an
-output with ``hidden`` (B, T, D) and ``past_key_values``."""
+Forward = Callable[..., tuple[torch.Tensor, Any]]
+"""``forward(ids (1, T), attention_mask (1, 1, T, past + T) bool or None, position_ids (1, T), cache)``
+-> hidden states (1, T, D) and the cache, which then holds T tokens more."""
 
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
@@ -28,42 +29,39 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     return max(shortest, 0)
 
 
-def continue_batch(
-    forward: Forward, past: Any, past_length: int, suffixes: Sequence[Sequence[int]], *, device: torch.device
-) -> tuple[torch.Tensor, list[int], Any]:
-    """Run several continuations of one cached beginning.
+def continue_each(
+    forward: Forward, past: Any, past_length: int, endings: Sequence[Sequence[int]], *, device: torch.device
+) -> tuple[list[torch.Tensor], Any]:
+    """Run several endings of one cached beginning in one pass.
 
     Args:
         forward: see `Forward`.
-        past: cache of the beginning, batch 1; it is copied, not changed.
+        past: cache of the beginning (batch 1), or None where there is none; the endings are added to it.
         past_length: tokens in it.
-        suffixes: token ids, each at least one.
+        endings: token ids, each at least one.
         device: of the model.
 
     Returns:
-        Hidden states (n, longest, D), the length of each suffix, and the new cache (batch n).
+        Hidden states of each ending (its length, D), and the cache with all endings in it.
     """
-    n, longest = len(suffixes), max(len(s) for s in suffixes)
-    ids = torch.zeros((n, longest), dtype=torch.long, device=device)
-    mask = torch.zeros((n, past_length + longest), dtype=torch.long, device=device)
-    mask[:, :past_length] = 1
-    for row, suffix in enumerate(suffixes):
-        ids[row, : len(suffix)] = torch.tensor(list(suffix), device=device)
-        mask[row, past_length : past_length + len(suffix)] = 1
-    cache = copy.deepcopy(past)
-    if cache is not None and n > 1:
-        cache.batch_repeat_interleave(n)
-    positions = torch.arange(past_length, past_length + longest, device=device).expand(n, -1)
-    # Rows of like length need no mask of their own, and attention is faster without one.
-    same = all(len(s) == longest for s in suffixes)
-    hidden, new = forward(ids, None if same else mask, positions, cache)
-    return hidden, [len(s) for s in suffixes], new
+    lengths = [len(ending) for ending in endings]
+    total = sum(lengths)
+    ids = torch.tensor([[token for ending in endings for token in ending]], device=device)
+    positions = torch.cat([torch.arange(past_length, past_length + n) for n in lengths])[None].to(device)
+    mask = None
+    if len(endings) > 1:  # one ending alone is plain causal attention
+        ending = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+        own = (ending[:, None] == ending[None, :]).tril()
+        seen = torch.ones(total, past_length, dtype=torch.bool)
+        mask = torch.cat([seen, own], dim=1)[None, None].to(device)
+    hidden, cache = forward(ids, mask, positions, past)
+    return list(torch.split(hidden[0], lengths)), cache
 
 
 def choice_log_probabilities(
     forward: Forward,
     head: Callable[[torch.Tensor], torch.Tensor],
-    first_hidden: torch.Tensor,
+    last_hidden: torch.Tensor,
     past: Any,
     past_length: int,
     choices: Sequence[Sequence[int]],
@@ -75,8 +73,8 @@ def choice_log_probabilities(
     Args:
         forward: see `Forward`.
         head: hidden states (..., D) -> logits (..., vocabulary).
-        first_hidden: hidden state at the prompt's last token, (D,).
-        past: cache of the whole prompt, batch 1; needed where a choice has more than one token.
+        last_hidden: hidden state at the prompt's last token, (D,).
+        past: cache of the whole prompt; needed where a choice has more than one token, and added to.
         past_length: tokens in it.
         choices: token ids of each choice, its end of turn included where that should count.
         device: of the model.
@@ -84,17 +82,15 @@ def choice_log_probabilities(
     Returns:
         float64 (n_choices,), not normalised over the choices.
     """
-    first = functional.log_softmax(head(first_hidden).double(), dim=-1)
+    first = functional.log_softmax(head(last_hidden).double(), dim=-1)
     total = first[torch.tensor([c[0] for c in choices], device=device)]
-    if all(len(c) == 1 for c in choices):
+    rows = [row for row, choice in enumerate(choices) if len(choice) > 1]
+    if not rows:
         return total
-    hidden, _, _ = continue_batch(forward, past, past_length, [c[:-1] or c for c in choices], device=device)
-    for row, choice in enumerate(choices):
-        if len(choice) == 1:
-            continue
-        logits = head(hidden[row, : len(choice) - 1])
-        logp = functional.log_softmax(logits.double(), dim=-1)
-        rest = torch.tensor(choice[1:], device=device)
+    hidden, _ = continue_each(forward, past, past_length, [choices[r][:-1] for r in rows], device=device)
+    for row, states in zip(rows, hidden, strict=True):
+        logp = functional.log_softmax(head(states).double(), dim=-1)
+        rest = torch.tensor(choices[row][1:], device=device)
         total[row] += logp.gather(1, rest[:, None]).sum()
     return total
 

@@ -16,7 +16,7 @@ from gsco.generalist.base import OptionScores, Request
 from gsco.generalist.nano.assemble import base_folder, load_nano, weights_folder
 from gsco.generalist.nano.dialogue import END, encode_answer, encode_prompt
 from gsco.generalist.nano.eye import vision_tokens
-from gsco.generalist.prefill import choice_log_probabilities, common_prefix, continue_batch, normalised
+from gsco.generalist.prefill import choice_log_probabilities, common_prefix, continue_each, normalised
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,36 +92,30 @@ class NanoGeneralist:
         shared = common_prefix(prompts) if len(prompts) > 1 else 0
         past = None
         if shared:
-            _, past = self._forward(torch.tensor([prompts[0][:shared]]), None, None, None, image)
-        suffixes = [p[shared:] for p in prompts]
-        embedded = image if not shared else None
-        if all(len(c) == 1 for cs in choices for c in cs):
-            hidden, lengths, _ = continue_batch(
-                partial(self._forward, image=embedded), past, shared, suffixes, device=self._device
-            )
-            scored = [
-                choice_log_probabilities(
-                    self._forward, self.model.lm_head, hidden[row, n - 1], None, 0,
-                    choices[row], device=self._device,
-                )
-                for row, n in enumerate(lengths)
-            ]  # fmt: skip
-        else:
-            scored = []
-            for suffix, cs in zip(suffixes, choices, strict=True):
-                hidden, (n,), full = continue_batch(
-                    partial(self._forward, image=embedded), past, shared, [suffix], device=self._device
-                )
+            _, past = self._forward(torch.tensor([prompts[0][:shared]]), None, None, None, image=image)
+        endings = [prompt[shared:] for prompt in prompts]
+        read = partial(self._forward, image=None if shared else image)
+        head = self.model.lm_head
+        scored = []
+        if all(len(choice) == 1 for group in choices for choice in group):
+            hidden, _ = continue_each(read, past, shared, endings, device=self._device)
+            for states, group in zip(hidden, choices, strict=True):
                 scored.append(
-                    choice_log_probabilities(
-                        self._forward, self.model.lm_head, hidden[0, n - 1], full, shared + n, cs,
-                        device=self._device,
-                    )
-                )  # fmt: skip
+                    choice_log_probabilities(read, head, states[-1], None, 0, group, device=self._device)
+                )
+        else:
+            for ending, group in zip(endings, choices, strict=True):
+                (states,), full = continue_each(read, past, shared, [ending], device=self._device)
+                length = shared + len(ending)
+                scored.append(
+                    choice_log_probabilities(read, head, states[-1], full, length, group, device=self._device)
+                )
+                if past is not None:
+                    past.crop(shared - past.get_seq_length())  # a negative number of tokens to drop
         return [OptionScores(normalised(total)) for total in scored]
 
     def _answers(self, choices: Sequence[str]) -> list[list[int]]:
-        """Token ids of each choice with the end of turn; of letters, which differ at once, the letter only."""
+        """Token ids of each choice with the end of turn; of letters, told apart at once, the letter only."""
         ids = [encode_answer(self.tokenizer, choice) for choice in choices]
         letters = all(len(i) == 2 for i in ids) and len({i[0] for i in ids}) == len(ids)
         return [i[:1] for i in ids] if letters else ids
@@ -132,7 +126,8 @@ class NanoGeneralist:
         mask: torch.Tensor | None,
         positions: torch.Tensor | None,
         past: Any,
-        image: ImageRef | None = None,
+        *,
+        image: ImageRef | None,
     ) -> tuple[torch.Tensor, Any]:
         output = self.model.model.language_model(
             inputs_embeds=self._embed(ids, [image] * len(ids)),

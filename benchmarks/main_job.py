@@ -1,0 +1,123 @@
+"""The table of docs/results.md, from finished runs.
+
+    gsco run --data DATA/busi --out runs/busi      # one run a set
+    python benchmarks/main_job.py runs/busi runs/ham10000 ...
+
+Prints Markdown: the arms of every set, what the generalist adds to the same evidence (paired, with interval
+and p-value, Holm-corrected over the sets), and how often it repaired or broke a majority vote. Nothing is
+computed that is not in the runs' ``metrics.json``, but for the correction and the means over sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from gsco.evaluation.statistics import holm
+
+ARMS = (
+    "best_specialist",
+    "majority_vote",
+    "mean_probability",
+    "neighbour_vote",
+    "generalist",
+    "moed",
+    "rad",
+    "gsco",
+)
+
+
+def interval(figure: dict[str, float] | None) -> str:
+    """A value with its interval, as people read it."""
+    if figure is None or figure["value"] is None:
+        return "–"
+    return f"{figure['value']:.3f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def arms_table(runs: list[dict[str, Any]], metric: str) -> str:
+    """One row per set, one column per arm; the last row is the mean over sets."""
+    rows = [
+        [run["dataset"], str(run["n"]), *(interval(run["arms"].get(arm, {}).get(metric)) for arm in ARMS)]
+        for run in runs
+    ]
+    means = []
+    for arm in ARMS:
+        values = [run["arms"][arm][metric]["value"] for run in runs if run["arms"].get(arm, {}).get(metric)]
+        means.append(f"{sum(values) / len(values):.3f}" if values else "–")
+    return table(["set", "n", *ARMS], [*rows, ["mean", "", *means]])
+
+
+def comparison_table(runs: list[dict[str, Any]], other: str, metric: str) -> str:
+    """gsco against one control on every set, Holm-corrected over the sets."""
+    found = []
+    for run in runs:
+        for c in run["comparisons"]:
+            if (c["a"], c["b"], c["metric"]) == ("gsco", other, metric):
+                found.append((run["dataset"], c))
+    corrected = holm([c["p_value"] for _, c in found])
+    rows = [
+        [
+            name,
+            f"{c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}]",
+            f"{c['p_value']:.3f}",
+            f"{p:.3f}",
+        ]
+        for (name, c), p in zip(found, corrected, strict=True)
+    ]
+    mean = sum(c["difference"] for _, c in found) / max(len(found), 1)
+    head = ["set", f"gsco − {other}, {metric}", "p", "p (Holm over sets)"]
+    return table(head, [*rows, ["mean", f"{mean:+.3f}", "", ""]])
+
+
+def constant_table(runs: list[dict[str, Any]]) -> str:
+    """The generalist alone against the best constant answer."""
+    rows = []
+    for run in runs:
+        alone = run["arms"]["generalist"]["macro_f1"]
+        constant = run["constant"]["macro_f1"]
+        rows.append([run["dataset"], interval(alone), f"{constant:.3f}", f"{alone['value'] - constant:+.3f}"])
+    return table(["set", "generalist alone, macro-F1", "best constant answer", "difference"], rows)
+
+
+def repair_table(runs: list[dict[str, Any]]) -> str:
+    """How often gsco repaired a wrong majority, and broke a right one."""
+    rows = []
+    for run in runs:
+        r = run["repairs"]["gsco"]
+        rows.append(
+            [
+                run["dataset"],
+                f"{r['repaired']} of {r['wrong_majority']}",
+                f"{r['broken']} of {r['right_majority']}",
+            ]
+        )
+    return table(["set", "wrong majority repaired", "right majority broken"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="finished run folders")
+    args = parser.parse_args()
+    runs = [json.loads((folder / "metrics.json").read_text()) for folder in args.runs]
+    for metric in ("macro_f1", "accuracy", "auc", "ece"):
+        print(f"\n### {metric}\n\n{arms_table(runs, metric)}")
+    print(f"\n### The generalist alone\n\n{constant_table(runs)}")
+    for other in ("best_specialist", "mean_probability", "majority_vote"):
+        print(f"\n### gsco against {other}\n\n{comparison_table(runs, other, 'macro_f1')}")
+    print(f"\n### Repaired and broken\n\n{repair_table(runs)}")
+    unparsed = {run["dataset"]: sum(arm["unparsed"] for arm in run["arms"].values()) for run in runs}
+    print(f"\nUnparsed answers, all arms: {unparsed}")
+
+
+if __name__ == "__main__":
+    main()
