@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="The generalist: train MedDr-nano's adapter, try whether a model hears evidence or copies it.",
+    help="The generalist: train MedDr-nano, try whether a model hears evidence or copies it.",
     no_args_is_help=True,
     epilog="Example:  gsco generalist train nano --root ../data --out my-nano",
 )

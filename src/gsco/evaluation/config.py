@@ -55,7 +55,7 @@ class RunConfig(BaseModel):
     specialists: tuple[str, ...] = ()
     backbone: str = "embedded"
     generalist: str = "nano"
-    template: str = "paper"
+    template: str = "evidence"
     mode: Literal["score", "generate"] = "score"
     arms: tuple[Arm, ...] = ("generalist", "moed", "rad", "gsco")
     neighbours: int = Field(default=10, ge=1)
