@@ -1,0 +1,75 @@
+"""`load_generalist` says in one line what is wrong with a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from gsco.errors import ModelError, UserError
+from gsco.generalist import load_generalist
+from gsco.generalist.scripted import ScriptedGeneralist
+from gsco.generalist.transformers_backend import TransformersGeneralist
+
+from .tiny import save_tiny_internvl
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_scripted_by_name() -> None:
+    assert isinstance(load_generalist("scripted:first"), ScriptedGeneralist)
+    with pytest.raises(UserError, match="percent"):
+        load_generalist("scripted:nonsense")
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        load_generalist(str(tmp_path / "none"))
+    assert "there is no such model folder" in one_line(error)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as error:
+        load_generalist(str(tmp_path))
+    assert "no config.json" in one_line(error)
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError) as error:
+        load_generalist(str(tmp_path))
+    assert "'llama' model" in one_line(error)
+
+
+def test_a_damaged_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError) as error:
+        load_generalist(str(tmp_path))
+    one_line(error)
+
+
+def test_a_model_without_processor(tmp_path: Path) -> None:
+    save_tiny_internvl(tmp_path)
+    for path in tmp_path.iterdir():
+        if path.name not in ("config.json", "model.safetensors", "generation_config.json"):
+            path.unlink()
+    with pytest.raises(ModelError) as error:
+        load_generalist(str(tmp_path))
+    one_line(error)
+
+
+def test_a_folder_of_transformers(tmp_path: Path) -> None:
+    generalist = load_generalist(str(save_tiny_internvl(tmp_path)))
+    assert isinstance(generalist, TransformersGeneralist)
+    again = load_generalist(str(tmp_path))
+    assert again.fingerprint == generalist.fingerprint
+    other = load_generalist(str(save_tiny_internvl(tmp_path / "other", seed=1)))
+    assert other.fingerprint != generalist.fingerprint

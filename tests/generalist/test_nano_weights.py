@@ -1,0 +1,71 @@
+"""The shipped adapter: small, openly licensed, and it hears evidence rather than copying it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from gsco.cases import load_dataset
+from gsco.cases.phantoms import generate_phantoms
+from gsco.embedded import locate
+from gsco.generalist import load_generalist
+from gsco.generalist.base import Generalist, Request
+from gsco.generalist.nano.assemble import PARTS, weights_folder
+from gsco.teaching.trial import make_trial, run_trial
+
+WEIGHTS = weights_folder()
+OPEN = {"busi", "cxr_nih", "bccd", "breastmnist", "pneumoniamnist", "phantom_cxr", "vqa_rad", "simulated"}
+
+
+def test_size_and_type() -> None:
+    path = WEIGHTS / "adapter_model.safetensors"
+    assert path.stat().st_size <= 25 * 2**20
+    with safe_open(path, framework="pt") as state:
+        assert any("lora_A" in key for key in state.keys())  # noqa: SIM118  not a dict
+        assert any("multi_modal_projector" in key for key in state.keys())  # noqa: SIM118
+
+
+def test_trained_on_open_data_only() -> None:
+    facts = json.loads((WEIGHTS / "training.json").read_text())
+    used = {key.split(":")[1] for stage in facts["stages"] for key in stage["records_by_kind_and_source"]}
+    assert used <= OPEN
+    assert (WEIGHTS / "training_log.jsonl").stat().st_size > 0
+    card = (WEIGHTS / "README.md").read_text()
+    assert "not a medical device" in card.lower()
+    assert "gsco generalist train nano" in card
+
+
+@pytest.fixture(scope="module")
+def nano() -> Generalist:
+    torch.set_num_threads(1)
+    if any(locate(part) is None for part in PARTS):
+        pytest.skip("the base parts are not on this machine: gsco models pull nano")
+    return load_generalist("nano")
+
+
+@pytest.mark.nano
+def test_evidence_is_heard(nano: Generalist) -> None:
+    results = {r.condition: r for r in run_trial(nano, make_trial(n=40, seed=123))}
+    assert results["unanimous_right"].accuracy >= 0.95
+    assert results["one_of_four_wrong"].accuracy >= 0.90
+    assert results["unseen_names"].accuracy >= 0.80
+
+
+@pytest.mark.nano
+def test_it_sees(nano: Generalist, tmp_path: Path) -> None:
+    """Large findings of phantoms it has not seen (another seed), told apart without any evidence."""
+    dataset = load_dataset(generate_phantoms(tmp_path / "phantoms", n=60, seed=999))
+    wanted = [c for c in dataset.cases if c.label in ("effusion", "no_finding")]
+    task = "Diagnose this image (synthetic chest radiograph (phantom))."
+    prompt = task + "\nOptions:\nA. {}\nB. {}\nAnswer with one letter."
+    right = 0
+    for i, case in enumerate(wanted):
+        names = ["pleural effusion", "no finding"] if i % 2 else ["no finding", "pleural effusion"]
+        request = Request(prompt.format(*names), case.image, ("A", "B"))
+        (score,) = nano.score_options([request])
+        right += (names[score.choice] == "pleural effusion") == (case.label == "effusion")
+    assert right / len(wanted) >= 0.7
