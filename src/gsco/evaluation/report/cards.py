@@ -17,15 +17,22 @@ KINDS = ("repaired", "broken", "wrong")
 
 
 @dataclass(frozen=True, slots=True)
-class ArmAnswer:
-    """One arm's answer on a card."""
+class Voice:
+    """One arm that gave an answer, with the probability it gave to it."""
 
     arm: str
     name: str
+    probability: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGroup:
+    """One answer and the arms that gave it."""
+
     answer: str
     right: bool
     parsed: bool
-    probability: str
+    voices: tuple[Voice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class Card:
     case_id: str
     reference: str
     tags: tuple[str, ...]
-    answers: tuple[ArmAnswer, ...]
+    answers: tuple[AnswerGroup, ...]
     opinions: tuple[OpinionRow, ...]
     neighbours: tuple[NeighbourItem, ...]
     neighbour_count: int
@@ -202,7 +209,7 @@ def _card(
         case_id=case_id,
         reference=names.get(reference, reference),
         tags=tags,
-        answers=tuple(_answer(arm, answers[arm], names) for arm in arms),
+        answers=_groups([answers[arm] for arm in arms], names),
         opinions=tuple(_opinion(opinion) for opinion in told.get("opinions") or []),
         neighbours=tuple(
             NeighbourItem(
@@ -225,16 +232,23 @@ def _card(
     )
 
 
-def _answer(arm: str, line: Mapping[str, Any], names: Mapping[str, str]) -> ArmAnswer:
-    said = line["prediction"]
-    p = (line.get("probabilities") or {}).get(said)
-    return ArmAnswer(
-        arm=arm,
-        name=arm_name(arm),
-        answer="unparsed" if said is None else names.get(said, said),
-        right=said == line["reference"],
-        parsed=said is not None,
-        probability="" if p is None else number(p, 2),
+def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tuple[AnswerGroup, ...]:
+    """Arms by what they answered: the right answer first, then by number of arms, the unparsed last."""
+    said: dict[str | None, list[Voice]] = {}
+    for line in lines:
+        p = (line.get("probabilities") or {}).get(line["prediction"])
+        voice = Voice(line["arm"], arm_name(line["arm"]), "" if p is None else number(p, 2))
+        said.setdefault(line["prediction"], []).append(voice)
+    reference = lines[0]["reference"]
+    order = sorted(said, key=lambda key: (key != reference, key is None, -len(said[key]), str(key)))
+    return tuple(
+        AnswerGroup(
+            "could not be read" if key is None else names.get(key, key),
+            key == reference,
+            key is not None,
+            tuple(said[key]),
+        )
+        for key in order
     )
 
 

@@ -29,10 +29,9 @@ def _svg(body: str, width: float, height: float, label: str, css: str) -> Markup
     )
 
 
-def domain_of(figures: Sequence[Mapping[str, Any] | None], *extra: float | None) -> Domain:
+def domain_of(figures: Sequence[Mapping[str, Any] | None]) -> Domain:
     """A common axis for several intervals, on round tenths inside [0, 1]."""
     values = [f[k] for f in figures if f for k in ("low", "value", "high") if f.get(k) is not None]
-    values += [e for e in extra if e is not None]
     if not values:
         return (0.0, 1.0)
     low = max(0.0, math.floor(min(values) * 10 - 1e-9) / 10)

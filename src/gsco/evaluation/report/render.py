@@ -182,7 +182,7 @@ def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Arms by group, each with its macro-F1 drawn on a common scale."""
     arms: Mapping[str, Any] = metrics["arms"]
     constant = metrics["constant"]["macro_f1"]
-    domain = charts.domain_of([arm["macro_f1"] for arm in arms.values()], constant)
+    domain = charts.domain_of([arm["macro_f1"] for arm in arms.values()])
     best = {}
     for metric in ("macro_f1", *_TABLED):
         values = [
@@ -198,7 +198,9 @@ def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
                 "note": wording.ARM_NOTES.get(name, ""),
                 "macro_f1": arm["macro_f1"],
                 "leads": arm["macro_f1"]["value"] == best["macro_f1"],
-                "bar": charts.interval_bar(arm["macro_f1"], domain, constant),
+                "bar": charts.interval_bar(
+                    arm["macro_f1"], domain, constant if constant >= domain[0] else None
+                ),
                 "cells": [
                     {
                         "metric": metric,
@@ -215,7 +217,12 @@ def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
         ]
         if rows:
             groups.append({"kind": kind, "title": title, "rows": rows})
-    return {"groups": groups, "axis": charts.axis(domain), "metrics": _TABLED}
+    return {
+        "groups": groups,
+        "axis": charts.axis(domain),
+        "metrics": _TABLED,
+        "constant_drawn": constant >= domain[0],
+    }
 
 
 def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -232,7 +239,8 @@ def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
                 {"count": c, "share": round(100 * c / total) if total else 0, "right": i == j}
                 for j, c in enumerate(counts)
             ]
-            rows.append({"cells": cells, "unparsed": unparsed, "n": total})
+            recall = wording.number(counts[i] / total, 2) if total else "–"
+            rows.append({"cells": cells, "unparsed": unparsed, "n": total, "recall": recall})
         out.append({"name": wording.arm_name(name), "rows": rows, "unparsed": arm["unparsed"] > 0})
     return out
 

@@ -34,6 +34,7 @@ METRIC_NAMES: dict[str, str] = {
     "brier": "Brier",
     "nll": "NLL",
 }
+_TAKES_ARTICLE = {"generalist", "best_specialist", "majority_vote", "mean_probability", "neighbour_vote"}
 ALPHA = 0.05
 
 
@@ -98,7 +99,7 @@ def comparison_sentence(row: Mapping[str, Any], arms: Mapping[str, Mapping[str, 
     difference = {"low": row["low"], "high": row["high"]}
     return (
         f"{arm_name(row['a'])}: {METRIC_NAMES.get(metric, metric)} {number(a and a['value'])} {interval(a)} "
-        f"against {number(b and b['value'])} {interval(b)} for {arm_name(row['b'])}; difference "
+        f"against {number(b and b['value'])} {interval(b)} for {with_article(row['b'])}; difference "
         f"{signed(row['difference'])} {interval(difference)}, {p_text(row['p_value'])}: {outcome_text(row)}."
     )
 
@@ -112,7 +113,7 @@ def headline(comparisons: Sequence[Mapping[str, Any]], focus: str | None) -> str
         return "This run holds no comparison of the collaboration with its controls."
     name = "GSCo" if focus == "gsco" else arm_name(focus)
     parts = [
-        f"{phrase} {_listed([arm_name(b) for b, o in against.items() if o == which])}"
+        f"{phrase} {_listed([with_article(b) for b, o in against.items() if o == which])}"
         for which, phrase in (
             ("better", "did better than"),
             ("worse", "did worse than"),
@@ -121,6 +122,12 @@ def headline(comparisons: Sequence[Mapping[str, Any]], focus: str | None) -> str
         if which in against.values()
     ]
     return f"By macro-F1, {name} " + _listed(parts) + "."
+
+
+def with_article(arm: str) -> str:
+    """``best_specialist`` → ``the best specialist``; names of one's own stand without."""
+    name = arm_name(arm)
+    return f"the {name}" if arm in _TAKES_ARTICLE else name
 
 
 def _listed(parts: Sequence[str]) -> str:
