@@ -233,6 +233,11 @@ class TestRefusals:
                 gsco.run(RunConfig(data=phantom_folder, **{**quick, **changes}), tmp_path / "run")
             assert not (tmp_path / "run" / "specialists").exists()
 
+    def test_a_folder_of_something_else(self, phantom_folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").write_text("mine")
+        with pytest.raises(RunError, match="is not empty"):
+            gsco.run(RunConfig(data=phantom_folder), tmp_path)
+
     def test_a_rerender_of_an_unfinished_run(self, finished_run: Path, tmp_path: Path) -> None:
         shutil.copy(finished_run / "config.yaml", tmp_path)
         with pytest.raises(RunError, match="is not finished"):

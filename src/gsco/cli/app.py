@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import Annotated
 
 import typer
 
 from gsco import __version__
-from gsco.cli import demo, diagnose, models, phantoms, report, run
+from gsco.cli import demo, diagnose, generalist, models, phantoms, report, run
 
 app = typer.Typer(
     name="gsco",
@@ -45,5 +43,4 @@ app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("phantoms", epilog=phantoms.EXAMPLE)(phantoms.phantoms)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(models.app, name="models")
-if importlib.util.find_spec("gsco.cli.generalist"):
-    app.add_typer(importlib.import_module("gsco.cli.generalist").app, name="generalist")
+app.add_typer(generalist.app, name="generalist")

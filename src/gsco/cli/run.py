@@ -56,7 +56,7 @@ def run(
         ),
     ] = None,
     template: Annotated[
-        str | None, typer.Option(help="Prompt template. Default: paper.", rich_help_panel=_WAY)
+        str | None, typer.Option(help="Prompt template. Default: evidence.", rich_help_panel=_WAY)
     ] = None,
     mode: Annotated[
         str | None,

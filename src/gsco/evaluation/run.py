@@ -45,14 +45,10 @@ def run(
         UserError: the data, a model, or the folder cannot be used; the message says what to do.
     """
     folder = RunFolder(Path(out))
-    if folder.holds_run():
-        raise RunError(
-            "holds a run already",
-            where=str(out),
-            remedy=f"Continue it with `gsco run --resume {out}`, or name another --out.",
-        )
+    folder.check_free()
+    config = _settle(config, generalist)
     with _plain_errors(folder), folder.locked():
-        config = _settle(config, generalist)
+        folder.forget_beginnings()
         write_atomic(folder.config, config.to_yaml())
         return _execute(folder, config, generalist, cache, progress or Silent())
 

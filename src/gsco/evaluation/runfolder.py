@@ -24,6 +24,16 @@ try:
 except ImportError:  # pragma: no cover - not on Windows
     fcntl = None  # type: ignore[assignment]
 
+BEGINNINGS = (
+    "config.yaml",
+    "environment.json",
+    "dataset.json",
+    "generalist.json",
+    "leakage.json",
+    "timing.json",
+)
+"""What a run writes before its first part."""
+
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -149,9 +159,27 @@ class RunFolder:
 
     # opening ---------------------------------------------------------------------------------------
 
-    def holds_run(self) -> bool:
-        """Whether a run was started here."""
-        return self.config.is_file()
+    def check_free(self) -> None:
+        """Refuse to start a run where there is one already, or anything else.
+
+        A run that ended before it made a part or an answer (a misspelt model, say) may be started anew.
+
+        Raises:
+            RunError: the folder holds a run, or files that are not a run's.
+        """
+        if any(path.exists() for path in (self.log, self.index, self.specialists, self.metrics)):
+            raise RunError(
+                "holds a run already",
+                where=str(self.path),
+                remedy=f"Continue it with `gsco run --resume {self.path}`, or name another --out.",
+            )
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / self.LOCK).exists():
+            raise RunError("is not empty", where=str(self.path), remedy="Name a new folder with --out.")
+
+    def forget_beginnings(self) -> None:
+        """Remove what an earlier start, which made no part and no answer, wrote about itself."""
+        for name in BEGINNINGS:
+            (self.path / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunFolder]:
