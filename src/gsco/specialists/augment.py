@@ -80,8 +80,8 @@ def augment(batch: torch.Tensor, how: Augmentation, generator: torch.Generator) 
     shift = uniform(2) * (2 * how.shift)
     matrix = torch.stack(
         [
-            torch.stack([cos * sign[:, 0], -sin, shift[:, 0]], dim=1),
-            torch.stack([sin, cos * sign[:, 1], shift[:, 1]], dim=1),
+            torch.stack([cos * sign[:, 0], -sin * sign[:, 1], shift[:, 0]], dim=1),
+            torch.stack([sin * sign[:, 0], cos * sign[:, 1], shift[:, 1]], dim=1),
         ],
         dim=1,
     )
