@@ -13,7 +13,7 @@ app = typer.Typer(
     epilog="Example:  gsco generalist train nano --root ../data --out my-nano",
 )
 
-_TRAIN_EXAMPLE = "Example:  gsco generalist train nano --root ../data --out my-nano ; then  gsco run ... --generalist my-nano"
+_TRAIN_EXAMPLE = "Example:  gsco generalist train nano --root ../data --out my-nano"
 
 
 @app.command("train", epilog=_TRAIN_EXAMPLE)

@@ -29,9 +29,19 @@ from gsco.teaching.simulate import simulate_evidence
 from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
 
 MIXTURE: dict[str, float] = {"see": 0.34, "hear": 0.30, "foreign": 0.28, "ask": 0.08}
-_ARMS = ("moed", "rad", "gsco")
-_ARM_WEIGHTS = (0.3, 0.2, 0.5)
+ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.2, "gsco": 0.5}
 _PAPER_SHARE = 0.12
+
+
+class _Arms:
+    """Which part of the evidence a record tells, drawn by weight."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._names = list(weights)
+        self._p = np.asarray(list(weights.values())) / sum(weights.values())
+
+    def draw(self, rng: np.random.Generator) -> str:
+        return str(rng.choice(self._names, p=self._p))
 
 
 def _permuted(task: Task, evidence: Evidence, order: Sequence[int]) -> tuple[Task, Evidence]:
@@ -105,6 +115,7 @@ def make_records(
     evidence: Mapping[str, Mapping[str, Evidence]] | None = None,
     weights: Mapping[str, float] | None = None,
     mixture: Mapping[str, float] | None = None,
+    arms: Mapping[str, float] | None = None,
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
@@ -115,6 +126,7 @@ def make_records(
         evidence: out-of-fold evidence, dataset name -> case id -> evidence; simulated where there is none.
         weights: how often each dataset is drawn, by name (default 1 each).
         mixture: share of each kind of record (default `MIXTURE`).
+        arms: share of each arm among records with evidence (default `ARMS`).
     """
     rng = np.random.default_rng(seed)
     known = [d for d in datasets if d.task.kind == "diagnosis"]
@@ -129,6 +141,7 @@ def make_records(
     if not questions:
         kinds.pop("ask", None)
     names = list(kinds)
+    hearing = _Arms(arms or ARMS)
     p = np.asarray([kinds[k] for k in names]) / sum(kinds.values())
     out = []
     for i in range(n):
@@ -141,10 +154,11 @@ def make_records(
         dataset = known[int(rng.choice(len(known), p=share))]
         case = next(streams[dataset.name])
         if kind == "foreign":
-            out.append(_foreign(rng, identity, dataset.name, case))
+            out.append(_foreign(rng, identity, dataset.name, case, hearing))
         else:
             stored = (evidence or {}).get(dataset.name, {}).get(case.id)
-            out.append(_known(rng, identity, dataset, case, hear=kind == "hear", stored=stored))
+            heard = hearing if kind == "hear" else None
+            out.append(_known(rng, identity, dataset, case, heard, stored))
     return out
 
 
@@ -153,8 +167,7 @@ def _known(
     identity: str,
     dataset: Dataset,
     case: Case,
-    *,
-    hear: bool,
+    arms: _Arms | None,
     stored: Evidence | None,
 ) -> Record:
     task = dataset.task
@@ -162,12 +175,12 @@ def _known(
         raise ValueError(f"{case.id} has no label")
     truth = task.index(case.label)
     found = Evidence()
-    if hear:
+    if arms is not None:
         if stored is not None and rng.random() < 0.6:
             found = _thinned(rng, stored)
         else:
             found = simulate_evidence(rng, truth, task.keys)
-        found = restrict(found, str(rng.choice(_ARMS, p=_ARM_WEIGHTS)))
+        found = restrict(found, arms.draw(rng))
     order = [int(i) for i in rng.permutation(len(task.options))]
     if len(order) > 2 and rng.random() < 0.2:
         order.remove(int(rng.choice([i for i in order if i != truth])))
@@ -176,7 +189,7 @@ def _known(
     prompt = _render(rng, shown, found)
     return Record(
         identity,
-        "hear" if hear else "see",
+        "hear" if arms else "see",
         dataset.name,
         case.image,
         prompt.text,
@@ -192,11 +205,11 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
     return Evidence(tuple(stored.opinions[i] for i in keep), stored.neighbours[:k])
 
 
-def _foreign(rng: np.random.Generator, identity: str, source: str, case: Case) -> Record:
+def _foreign(rng: np.random.Generator, identity: str, source: str, case: Case, arms: _Arms) -> Record:
     task = _foreign_task(rng)
     truth = int(rng.integers(len(task.options)))
     found = simulate_evidence(rng, truth, task.keys, skill=(1.0, 5.0))
-    found = restrict(found, str(rng.choice(_ARMS, p=_ARM_WEIGHTS)))
+    found = restrict(found, arms.draw(rng))
     prompt = _render(rng, task, found)
     with_image = rng.random() < 0.5
     return Record(

@@ -16,7 +16,7 @@ from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import Evidence
 from gsco.errors import UserError
 from gsco.generalist.records import Record, read_records, write_records
-from gsco.teaching.curriculum import MIXTURE, make_records
+from gsco.teaching.curriculum import ARMS, MIXTURE, make_records
 from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
 
 Progress = Callable[[str, int, int], None]
@@ -42,15 +42,27 @@ class Stage(_Strict):
     name: str
     records: int = Field(gt=0)
     mixture: dict[str, float] = MIXTURE
+    arms: dict[str, float] = ARMS
     evidence: Literal["simulated", "out_of_fold"] = "simulated"
+    projector: Literal["before", "aligned"] = Field(
+        default="before", description="of the stage before (random in the first), or the aligned one"
+    )
     seed: int = 0
     settings: dict[str, float | int] = Field(default_factory=dict, description="fields of TrainConfig")
+
+
+class Align(_Strict):
+    """Aligning the eye with words, before the first stage that asks for it."""
+
+    images: int = Field(default=800, gt=0, description="of each diagnosis dataset, at most")
+    settings: dict[str, float | int] = Field(default_factory=dict, description="fields of AlignConfig")
 
 
 class TrainRecipe(_Strict):
     """The whole of a training."""
 
     sources: tuple[Source, ...]
+    align: Align = Align()
     specialists: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
     stages: tuple[Stage, ...]
 
@@ -105,7 +117,18 @@ def train_by_recipe(
         if not (folder / "training.json").exists():
             records = _records(recipe, stage, datasets, weights, folder, cache, progress)
             config = TrainConfig(**{"seed": stage.seed, **stage.settings})  # type: ignore[arg-type]
-            train_nano(records, folder, config=config, init=before, cache=cache, progress=progress)
+            aligned = None
+            if stage.projector == "aligned":
+                aligned = _aligned(recipe.align, datasets, out / "stages" / "align", cache, progress)
+            train_nano(
+                records,
+                folder,
+                config=config,
+                init=before,
+                projector=aligned,
+                cache=cache,
+                progress=progress,
+            )
         before = folder
     if before is None:
         raise UserError("the recipe has no stages")
@@ -155,9 +178,24 @@ def _records(
             evidence=evidence,
             weights=weights,
             mixture=stage.mixture,
+            arms=stage.arms,
         )
         write_records(made, folder)
     return read_records(path)
+
+
+def _aligned(
+    align: Align, datasets: list[Dataset], folder: Path, cache: Path, progress: Progress | None
+) -> Path:
+    from gsco.generalist.nano.align import AlignConfig, align_projector
+    from gsco.teaching.alignment import shown_examples
+
+    path = folder / "projector.safetensors"
+    if not path.exists():
+        examples = shown_examples([d for d in datasets if d.task.kind == "diagnosis"], most=align.images)
+        config = AlignConfig(**align.settings)  # type: ignore[arg-type]
+        align_projector(examples, folder, config=config, cache=cache, progress=progress)
+    return path
 
 
 def _write_log(recipe: TrainRecipe, out: Path) -> None:
@@ -169,7 +207,10 @@ def _write_log(recipe: TrainRecipe, out: Path) -> None:
             facts.append({"stage": stage.name, **json.loads((folder / "training.json").read_text())})
             for line in (folder / "training_log.jsonl").read_text().splitlines():
                 log.write(json.dumps({"stage": stage.name, **json.loads(line)}) + "\n")
-    content = {"recipe": recipe.model_dump(mode="json"), "stages": facts}
+    content: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "stages": facts}
+    align = out / "stages" / "align" / "align.json"
+    if align.exists():
+        content["align"] = json.loads(align.read_text())
     (out / "training.json").write_text(json.dumps(content, indent=2) + "\n")
 
 

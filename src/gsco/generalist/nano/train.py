@@ -17,19 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import SequentialSampler
 from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
-from gsco.cases import load_image
 from gsco.errors import RunError
 from gsco.generalist.nano.assemble import assemble_base, check_adapter
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
-from gsco.generalist.nano.eye import augment, vision_tokens
-from gsco.generalist.nano.modeling import IMAGE_TOKENS, MedDrNanoForConditionalGeneration
+from gsco.generalist.nano.modeling import MedDrNanoForConditionalGeneration
+from gsco.generalist.nano.vision_store import VisionStore
 from gsco.generalist.records import Record
 
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -68,7 +66,7 @@ class _Batches(TorchDataset[dict[str, Any]]):
     """Tokenised records in training order, batches of like length next to each other."""
 
     def __init__(
-        self, records: Sequence[Record], tokenizer: Any, store: _VisionStore, config: TrainConfig
+        self, records: Sequence[Record], tokenizer: Any, store: VisionStore, config: TrainConfig
     ) -> None:
         self.store = store
         rng = np.random.default_rng(config.seed)
@@ -99,48 +97,6 @@ class _Batches(TorchDataset[dict[str, Any]]):
             "labels": [-100] * len(prompt) + answer,
             "vision_tokens": None if image is None else self.store.get(str(image), view),
         }
-
-
-class _VisionStore:
-    """Vision tokens of every view of every image, float16 on disk, (n_images, views, 49, 1280)."""
-
-    def __init__(self, array: NDArray[np.float16], position: dict[str, int]) -> None:
-        self.array = array
-        self.position = position
-
-    def get(self, image: str, view: int) -> NDArray[np.float16]:
-        found: NDArray[np.float16] = self.array[self.position[image], view]
-        return found
-
-    @classmethod
-    def build(
-        cls,
-        records: Sequence[Record],
-        model: MedDrNanoForConditionalGeneration,
-        folder: Path,
-        config: TrainConfig,
-        progress: Callable[[str, int, int], None] | None,
-    ) -> _VisionStore:
-        refs = {str(r.image): r.image for r in records if r.image is not None}
-        names = sorted(refs)
-        position = {name: i for i, name in enumerate(names)}
-        shape = (len(names), config.views, IMAGE_TOKENS, model.config.vision_config.hidden_size)
-        mark = hashlib.sha256(json.dumps([names, shape, config.seed]).encode()).hexdigest()[:16]
-        path, done_path = folder / f"vision-{mark}.npy", folder / f"vision-{mark}.done"
-        done = int(done_path.read_text()) if done_path.exists() and path.exists() else 0
-        mode = "r+" if done else "w+"
-        array = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
-        for i in range(done, len(names)):
-            rng = np.random.default_rng([config.seed, i])
-            image = load_image(refs[names[i]])
-            views = [image, *(augment(image, rng) for _ in range(config.views - 1))]
-            array[i] = vision_tokens(model, views).numpy()
-            if (i + 1) % 50 == 0 or i + 1 == len(names):
-                array.flush()
-                done_path.write_text(str(i + 1))
-                if progress:
-                    progress("looking at images", i + 1, len(names))
-        return cls(np.load(path, mmap_mode="r"), position)
 
 
 def _collate(items: list[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]:
@@ -214,6 +170,7 @@ def train_nano(
     *,
     config: TrainConfig | None = None,
     init: Path | None = None,
+    projector: Path | None = None,
     base: Path | None = None,
     cache: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -225,6 +182,7 @@ def train_nano(
         out: folder of the adapter; ``work/`` inside it holds checkpoints and stored vision tokens until done.
         config: see `TrainConfig`.
         init: adapter to start from (same rank), instead of a fresh one.
+        projector: ``projector.safetensors`` of an alignment to start from; goes before that of `init`.
         base: folder of the base model; assembled from the embedded parts by default.
         cache: cache folder of the assembled base.
         progress: told stage, done, total.
@@ -243,13 +201,14 @@ def train_nano(
     base = base or assemble_base(cache=cache)
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    facts = _facts(records, config, init)
+    facts = _facts(records, config, init, projector)
     _same_or_new(work / "facts.json", facts)
     tokenizer = AutoTokenizer.from_pretrained(str(base))
     torch.manual_seed(config.seed)
     model = MedDrNanoForConditionalGeneration.from_pretrained(str(base), dtype=torch.float32)
     model.eval()
-    store = _VisionStore.build(records, model, work, config, progress)
+    images = [r.image for r in records if r.image is not None]
+    store = VisionStore.build(images, model, work, views=config.views, seed=config.seed, progress=progress)
     model = get_peft_model(
         model,
         LoraConfig(
@@ -262,6 +221,9 @@ def train_nano(
     )
     if init is not None:
         _load_into(model, init)
+    if projector is not None:
+        trained = model.base_model.model.model.multi_modal_projector.modules_to_save["default"]
+        trained.load_state_dict(load_file(projector))
     data = _Batches(records, tokenizer, store, config)
     steps = int(np.ceil(len(data) / config.batch_size) * config.epochs)
     trainer = _NanoTrainer(
@@ -301,7 +263,9 @@ def train_nano(
     return out
 
 
-def _facts(records: Sequence[Record], config: TrainConfig, init: Path | None) -> dict[str, Any]:
+def _facts(
+    records: Sequence[Record], config: TrainConfig, init: Path | None, projector: Path | None
+) -> dict[str, Any]:
     digest = hashlib.sha256()
     for record in records:
         digest.update(f"{record.id}\0{record.prompt}\0{record.answer}\n".encode())
@@ -315,6 +279,7 @@ def _facts(records: Sequence[Record], config: TrainConfig, init: Path | None) ->
         "records_by_kind_and_source": dict(sorted(count.items())),
         "config": asdict(config),
         "init_sha256": None if init is None else _sha256(init / "adapter_model.safetensors"),
+        "projector_sha256": None if projector is None else _sha256(projector),
     }
 
 
