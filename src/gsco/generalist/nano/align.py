@@ -172,7 +172,7 @@ def _tokens(
 
 def _logits(projected: torch.Tensor, options: torch.Tensor) -> torch.Tensor:
     pooled = functional.normalize(projected.mean(dim=0), dim=0)
-    logits: torch.Tensor = SHARPNESS * torch.mv(options, pooled)
+    logits: torch.Tensor = torch.mv(options, pooled).mul(SHARPNESS)
     return logits
 
 
@@ -186,7 +186,8 @@ def _loss(
         for tokens, r in zip(projected, rows, strict=True)
     ]
     size = (projected.norm(dim=-1) / words.norm - 1.0).square().mean()
-    return torch.stack(terms).mean() + 0.3 * size
+    loss: torch.Tensor = torch.stack(terms).mean() + 0.3 * size
+    return loss
 
 
 def _balanced_order(rng: np.random.Generator, examples: Sequence[Shown], rows: Sequence[int]) -> list[int]:
