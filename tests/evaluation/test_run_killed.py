@@ -57,14 +57,14 @@ print("calls", Mortal.calls)
 
 @pytest.fixture
 def start(
-    phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
+    phantom_folder: Path, feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
 ) -> Callable[..., subprocess.Popen[str]]:
-    """Start (or resume) the run in another process; its features are cold at first."""
+    """Start (or resume) the run in another process."""
 
     def go(**changes: Any) -> subprocess.Popen[str]:
         job = {
             "out": str(tmp_path / "run"),
-            "cache": str(tmp_path / "cache"),
+            "cache": str(feature_cache),
             "config": {"data": str(phantom_folder), **quick},
             **changes,
         }
@@ -79,7 +79,7 @@ def start(
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     return out
 
@@ -95,7 +95,7 @@ def test_killed_at_random_moments(
 ) -> None:
     config = tmp_path / "run" / "config.yaml"
     for seed in range(3):
-        process = start()
+        process = start(cache=str(tmp_path / "cache"))  # its features are not there yet
         deadline = time.monotonic() + 60
         while not config.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -110,7 +110,7 @@ def test_killed_while_answering_repeats_no_batch(
     start: Callable[..., subprocess.Popen[str]], finished_run: Path, tmp_path: Path
 ) -> None:
     process = start(die_at_call=3)
-    process.communicate(timeout=120)
+    process.communicate()
     assert process.returncode == -signal.SIGKILL
     log = tmp_path / "run" / "cases.jsonl"
     assert (
@@ -128,10 +128,10 @@ def test_a_disk_that_fills_while_answering_loses_nothing(
     start: Callable[..., subprocess.Popen[str]], finished_run: Path, tmp_path: Path
 ) -> None:
     """The kernel refuses to let the log grow beyond half of its length, as it does when space is out."""
-    start(die_at_call=1).communicate(timeout=120)
+    start(die_at_call=1).communicate()
     whole = (finished_run / "cases.jsonl").read_bytes()
     process = start(file_limit=len(whole) // 2)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == 2, err
     assert len(out.splitlines()) == 1
     assert re.search(r"^StorageError: .*cases\.jsonl: no space left to write to. Free some space", out)
@@ -167,7 +167,7 @@ def test_an_interrupt_says_how_to_go_on(
     while not (out / "config.yaml").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == f"gsco: interrupted; continue with `gsco run --resume {out}`"
     assert "Traceback" not in err

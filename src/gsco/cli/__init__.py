@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["main"]
+__all__ = ["InterruptedByPersonError", "main"]
+
+
+class InterruptedByPersonError(Exception):
+    """A person stopped the work; the text says how to go on. (Typer keeps a `KeyboardInterrupt`.)"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +32,7 @@ def _run(arguments: list[str] | None) -> int:
         result = app(arguments, prog_name="gsco", standalone_mode=False)
     except UserError as error:
         return _fail(str(error), error)
-    except KeyboardInterrupt as stop:
+    except (InterruptedByPersonError, KeyboardInterrupt) as stop:
         return _fail(str(stop) or "interrupted", None, 130)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own: a wrong option, a missing argument
@@ -41,6 +45,8 @@ def _run(arguments: list[str] | None) -> int:
         if storage is None:
             raise
         return _fail(str(storage), error)
+    if result == 130:
+        return _fail("interrupted", None, 130)
     return result if isinstance(result, int) else 0
 
 

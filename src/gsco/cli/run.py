@@ -160,6 +160,7 @@ def execute(
         json: print the metrics to stdout.
         quiet: show no progress.
     """
+    from gsco.cli import InterruptedByPersonError
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
     from gsco.cli.tables import show_metrics
@@ -188,7 +189,7 @@ def execute(
         else:
             result = runs.run(settings, folder, cache=cache, progress=progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; continue with `gsco run --resume {folder}`") from None
+        raise InterruptedByPersonError(f"interrupted; continue with `gsco run --resume {folder}`") from None
     if json:
         print_json(result.metrics)
     else:
