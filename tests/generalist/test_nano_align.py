@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -15,16 +14,6 @@ from gsco.cases import ImageRef
 from gsco.generalist.nano.align import AlignConfig, Shown, align_projector
 
 from .tiny import tiny_nano
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("base")
-    model, tokenizer = tiny_nano()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def examples(folder: Path, n: int = 32) -> list[Shown]:

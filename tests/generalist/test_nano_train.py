@@ -22,23 +22,11 @@ from gsco.generalist.nano.assemble import check_adapter
 from gsco.generalist.nano.train import TrainConfig, train_nano
 from gsco.generalist.records import Record, read_records, write_records
 
-from .tiny import tiny_nano
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 SETTINGS = {
     "batch_size": 4, "lora_rank": 4, "lora_alpha": 8, "views": 2, "save_steps": 2, "learning_rate": 5e-3,
 }  # fmt: skip
 CONFIG = TrainConfig(**SETTINGS)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("base")
-    model, tokenizer = tiny_nano()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
