@@ -54,33 +54,40 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     """One image: the answer, who said what, and the similar cases."""
     from rich.table import Table
 
-    console.print(
-        f"[bold]{diagnosis.label_name}[/]  (arm {diagnosis.arm}, {diagnosis.generalist})", highlight=False
-    )
+    from gsco.evaluation.report.wording import arm_name
+
+    names = {option.key: option.name for option in diagnosis.options}
+    who = f"{arm_name(diagnosis.arm)}, {diagnosis.generalist}"
+    console.print(f"[bold]{diagnosis.label_name}[/]  ({who})", highlight=False)
     if diagnosis.known_case:
         console.print(f"[yellow]{diagnosis.known_case}[/]", highlight=False)
-    said = Table(title="Who said what", title_justify="left")
-    said.add_column("option")
+    if diagnosis.probabilities is not None:
+        answer = Table.grid(padding=(0, 2))
+        for key, p in sorted(diagnosis.probabilities.items(), key=lambda item: -item[1]):
+            answer.add_row(f"  {names[key]}", f"{100 * p:5.1f} %", "█" * round(30 * p))
+        console.print(answer)
+    said = Table(
+        title="Who said what", title_justify="left", caption="reliability: balanced accuracy on validation"
+    )
+    for heading in ("who", "says"):
+        said.add_column(heading)
+    for heading in ("probability", "reliability"):
+        said.add_column(heading, justify="right")
+    kind = diagnosis.voices[0].kind
     for voice in diagnosis.voices:
-        said.add_column(voice.name, justify="right")
-    for position, option in enumerate(diagnosis.options):
-        cells = []
-        for voice in diagnosis.voices:
-            p = None if voice.probabilities is None else voice.probabilities[position]
-            mark = "[bold]" if voice.choice == option.key else ""
-            cells.append(f"{mark}{'–' if p is None else f'{100 * p:.1f} %'}{' ◄' if mark else ''}")
-        said.add_row(option.name, *cells)
-    if any(voice.reliability is not None for voice in diagnosis.voices):
-        said.add_section()
+        if voice.kind != kind:
+            said.add_section()
+            kind = voice.kind
         said.add_row(
-            "[dim]balanced accuracy on validation",
-            *(f"[dim]{v.reliability:.2f}" if v.reliability is not None else "" for v in diagnosis.voices),
+            arm_name(voice.name),
+            "no answer could be read" if voice.choice is None else names[voice.choice],
+            "–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %",
+            "" if voice.reliability is None else f"{voice.reliability:.2f}",
         )
     console.print(said)
     similar = Table(title="Similar known cases", title_justify="left")
     for heading in ("similarity", "label", "case"):
         similar.add_column(heading)
-    names = {option.key: option.name for option in diagnosis.options}
     for neighbour in diagnosis.neighbours:
         labels = ", ".join(names.get(label, label) for label in neighbour.labels)
         similar.add_row(f"{neighbour.similarity:.3f}", labels, neighbour.case_id)
