@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gsco.cases import Case, ImageRef, Option, Task
 from gsco.collaboration import GENERALIST_ARMS, Answer, Collaboration, Evidence, controls, get_template
 from gsco.embedded import cache_home
-from gsco.errors import RunError
+from gsco.errors import DatasetError, RunError
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.environment import set_threads
 from gsco.evaluation.logline import kind_of
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from gsco.generalist import Generalist
 
 NOTICE = "Research use only, not a medical device."
-SAME_IMAGE = 0.995
-"""Cosine similarity of pooled features from which an image counts as one that the index holds."""
+SAME_IMAGE = 0.985
+"""Cosine similarity of pooled features from which an image counts as one that the index holds, where the
+images themselves are gone. In public sets different patients stay below .98; copies lie above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def diagnose(
         probabilities=answer.probabilities,
         voices=tuple(_voice(said, evidence, best) for said in voices if said.arm != "best_specialist"),
         neighbours=evidence.neighbours,
-        known_case=_known(evidence),
+        known_case=_known(case, evidence, config),
         prompt=answer.prompt,
         raw=answer.raw,
     )
@@ -198,13 +199,28 @@ def _voice(answer: Answer, evidence: Evidence, best: str) -> Voice:
     )
 
 
-def _known(evidence: Evidence) -> str | None:
-    """A warning where the most similar training case looks like the very image that is asked about."""
-    if not evidence.neighbours or evidence.neighbours[0].similarity < SAME_IMAGE:
+def _known(case: Case, evidence: Evidence, config: RunConfig) -> str | None:
+    """A warning where one of the similar training cases looks like the very image that is asked about."""
+    copy = _copied(case, evidence, config)
+    if copy is None:
         return None
-    nearest = evidence.neighbours[0]
     return (
-        f"This image is, or nearly is, the training case {nearest.case_id} (similarity "
-        f"{nearest.similarity:.4f}): "
-        "the parts have learned from it, so the answer says nothing about how well they would do."
+        f"This image is, or nearly is, the training case {copy}: the parts have learned from it, "
+        "so the answer says nothing about how well they would do."
     )
+
+
+def _copied(case: Case, evidence: Evidence, config: RunConfig) -> str | None:
+    """Id of the training case: by pixels and thumbnails where the data are still there, else by features."""
+    from gsco.cases import load_dataset
+    from gsco.retrieval import check_leakage
+
+    similar = {neighbour.case_id for neighbour in evidence.neighbours}
+    try:
+        dataset = load_dataset(config.data, max_broken=1.0, seed=config.seed)
+    except DatasetError:
+        near = [n.case_id for n in evidence.neighbours if n.similarity >= SAME_IMAGE]
+        return near[0] if near else None
+    report = check_leakage([known for known in dataset.split("train") if known.id in similar], [case])
+    pairs = (*report.pixels, *sorted(report.near_duplicates, key=lambda pair: -pair.correlation))
+    return pairs[0].indexed if pairs else None

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gsco
+from gsco.cases.phantoms import generate_phantoms
+from gsco.cli import main
+from gsco.errors import ModelError, RunError
+from gsco.evaluation.config import RunConfig
+from gsco.generalist.scripted import ScriptedGeneralist
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom that no run has seen."""
+    folder = tmp_path_factory.mktemp("strangers") / "p"
+    generate_phantoms(folder, n=3, seed=99, size=64)
+    return folder / "images" / "phantom_00002.png"
+
+
+def test_the_answer_and_all_that_led_to_it(stranger: Path, finished_run: Path, feature_cache: Path) -> None:
+    said = gsco.diagnose(stranger, run=finished_run, cache=feature_cache)
+    keys = tuple(option.key for option in said.options)
+    assert said.label in keys
+    assert said.probabilities is not None
+    assert sum(said.probabilities.values()) == pytest.approx(1)
+    assert max(said.probabilities, key=said.probabilities.__getitem__) == said.label
+    kinds = [voice.kind for voice in said.voices]
+    assert kinds == ["generalist"] * 2 + ["specialist"] * 2 + ["control"] * 3
+    assert [voice.name.removesuffix(" (best)") for voice in said.voices[2:4]] == ["linear_probe", "knn"]
+    assert sum("(best)" in voice.name for voice in said.voices) == 1
+    for voice in said.voices[2:4]:
+        assert voice.probabilities is not None
+        assert keys[int(np.argmax(voice.probabilities))] == voice.choice
+        assert voice.reliability is not None
+    assert len(said.neighbours) == 3
+    assert said.known_case is None
+    assert said.prompt is not None
+    assert "Specialists" in said.prompt
+
+
+def test_it_says_what_the_run_said(finished_run: Path, phantom_folder: Path, feature_cache: Path) -> None:
+    lines = [json.loads(line) for line in (finished_run / "cases.jsonl").read_text().splitlines()]
+    line = next(line for line in lines if line["arm"] == "gsco")
+    said = gsco.diagnose(phantom_folder / line["case_id"], run=finished_run, cache=feature_cache)
+    assert said.label == line["prediction"]
+    assert said.prompt == line["prompt"]
+    assert said.probabilities == pytest.approx(line["probabilities"])
+
+
+def test_a_training_case_is_told_apart_even_when_saved_anew(
+    finished_run: Path, phantom_folder: Path, feature_cache: Path, tmp_path: Path
+) -> None:
+    known = gsco.load_dataset(phantom_folder).split("train")[4]
+    said = gsco.diagnose(known.image.path, run=finished_run, cache=feature_cache)
+    assert said.known_case is not None
+    assert known.id in said.known_case
+    Image.open(known.image.path).save(tmp_path / "copy.jpg", quality=95)
+    said = gsco.diagnose(tmp_path / "copy.jpg", run=finished_run, cache=feature_cache)
+    assert said.known_case is not None
+    assert known.id in said.known_case
+
+
+def test_a_training_case_is_told_even_where_the_data_are_gone(
+    finished_run: Path, phantom_folder: Path, feature_cache: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished_run, copy)
+    config = RunConfig.from_yaml(copy / "config.yaml").with_changes({"data": tmp_path / "gone"})
+    (copy / "config.yaml").write_text(config.to_yaml())
+    known = gsco.load_dataset(phantom_folder).split("train")[4]
+    said = gsco.diagnose(known.image.path, run=copy, cache=feature_cache)
+    assert said.known_case is not None
+    assert known.id in said.known_case
+
+
+def test_another_arm_and_another_generalist(stranger: Path, finished_run: Path, feature_cache: Path) -> None:
+    said = gsco.diagnose(
+        stranger,
+        run=finished_run,
+        arm="generalist",
+        generalist=ScriptedGeneralist("first"),
+        cache=feature_cache,
+    )
+    assert said.label == said.options[0].key
+    assert said.generalist == "scripted:first"
+    assert [voice.name for voice in said.voices if voice.kind == "generalist"] == ["generalist"]
+    with pytest.raises(RunError, match=r"no arm 'oracle'\. Choose one of: generalist, moed"):
+        gsco.diagnose(stranger, run=finished_run, arm="oracle", cache=feature_cache)
+
+
+def test_a_run_without_its_parts(stranger: Path, finished_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished_run, copy)
+    shutil.rmtree(copy / "index")
+    with pytest.raises(RunError, match="parts are not finished"):
+        gsco.diagnose(stranger, run=copy)
+
+
+def test_a_damaged_specialist(stranger: Path, finished_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished_run, copy)
+    (copy / "specialists" / "knn" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="incomplete"):
+        gsco.diagnose(stranger, run=copy, cache=tmp_path)
+
+
+class TestCommand:
+    def test_json_is_all_there_is_on_stdout(
+        self, stranger: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(["diagnose", str(stranger), "--run", str(finished_run), "--json"])
+        said = json.loads(capsys.readouterr().out)
+        assert said["notice"] == "Research use only, not a medical device."
+        assert said["image"] == str(stranger)
+        assert {voice["kind"] for voice in said["voices"]} == {"generalist", "specialist", "control"}
+
+    def test_a_person_reads_answer_voices_and_similar_cases(
+        self, stranger: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(["diagnose", str(stranger), "--run", str(finished_run)])
+        shown = capsys.readouterr().out
+        for word in (
+            "GSCo (both)",
+            "linear_probe",
+            "majority vote",
+            "Similar known cases",
+            "not a medical device",
+        ):
+            assert word in shown
