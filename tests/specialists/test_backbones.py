@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from gsco.errors import ModelError
-from gsco.specialists.backbones import Backbone, fold_batch_norm, load_backbone
+from gsco.specialists.backbones import Backbone, load_backbone
+from gsco.specialists.fusion import FusedConvolution, fold_batch_norm, for_inference
 
 
 def _pictures(n: int, seed: int = 0, size: tuple[int, int] = (40, 30)) -> list[Image.Image]:
@@ -93,6 +94,41 @@ def test_folding_leaves_no_norm_and_the_same_numbers(name: str) -> None:
         batch = torch.randn(2, 3, 64, 64)
         torch.testing.assert_close(
             folded.forward_features(batch), model.forward_features(batch), atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["test_efficientnet", "test_resnet", "test_byobnet", "tf_efficientnet_lite0"]
+)
+@pytest.mark.parametrize("size", [64, 75])
+def test_fused_kernels_give_the_same_numbers(name: str, size: int) -> None:
+    """Odd sizes matter: the "same" padding of one side is then another than that of the other."""
+    model = timm.create_model(name).eval()
+    fused = for_inference(model, (3, size, size))
+    assert sum(isinstance(m, FusedConvolution) for m in fused.modules()) > 5
+    with torch.inference_mode():
+        batch = torch.randn(3, 3, size, size).contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(
+            fused.forward_features(batch), model.forward_features(batch), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_an_activation_that_also_leaves_its_input_to_others_is_not_fused_wrongly() -> None:
+    class Fork(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+            self.act = torch.nn.ReLU()
+
+        def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return self.act(y) + y
+
+    model = Fork().eval()
+    with torch.inference_mode():
+        batch = torch.randn(1, 3, 8, 8)
+        torch.testing.assert_close(
+            for_inference(model, (3, 8, 8)).forward_features(batch), model.forward_features(batch)
         )
 
 

@@ -15,8 +15,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +27,11 @@ from gsco.cases import ImageRef
 from gsco.errors import ImageError, StorageError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from gsco.specialists.backbones import Backbone
 
+T = TypeVar("T")
 Kind = Literal["pooled", "texture", "maps"]
 Progress = Callable[[int, int], None]
 
@@ -76,11 +81,11 @@ def extract(
         if progress:
             progress(done, len(refs))
         todo = list(missing.items())
-        pixels = decoded([ref for _, ref in todo], backbone.prepare, threads, ahead=2 * batch_size)
+        prepare = _prepare_with_pixels if _both(backbone, wanted) else _prepare
+        ready = decoded([ref for _, ref in todo], partial(prepare, backbone), threads, ahead=2 * batch_size)
         for start in range(0, len(todo), batch_size):
             block = todo[start : start + batch_size]
-            arrays = [next(pixels) for _ in block]
-            for name, values in _compute(backbone, arrays, wanted).items():
+            for name, values in _compute(backbone, [next(ready) for _ in block], wanted).items():
                 store.put(name, [key for key, _ in block], values)
                 if name == wanted:
                     found.update(zip((key for key, _ in block), values, strict=True))
@@ -93,16 +98,35 @@ def extract(
     return np.stack([found[key] for key in keys])
 
 
-def _compute(
-    backbone: Backbone, arrays: list[NDArray[np.uint8]], kind: Kind
-) -> dict[Kind, NDArray[np.float32]]:
-    """Features of prepared pictures; pooled vectors and texture come from one pass, so both are kept."""
-    if kind == "maps":
-        return {"maps": backbone.maps(arrays)}
-    if kind == "pooled" and not hasattr(backbone.model, "forward_intermediates"):
-        return {"pooled": backbone.pooled(arrays)}
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """One picture as the network takes it and, where asked for, its description."""
+
+    array: NDArray[np.uint8]
+    pixels: NDArray[np.float32] | None = None
+
+
+def _prepare(backbone: Backbone, image: Image.Image) -> _Ready:
+    return _Ready(backbone.prepare(image))
+
+
+def _prepare_with_pixels(backbone: Backbone, image: Image.Image) -> _Ready:
+    array = backbone.prepare(image)
+    return _Ready(array, describe_pixels(array))
+
+
+def _both(backbone: Backbone, kind: Kind) -> bool:
+    """Whether pooled vectors and texture are computed together: one pass of the network gives both."""
+    return kind == "texture" or (kind == "pooled" and hasattr(backbone.model, "forward_intermediates"))
+
+
+def _compute(backbone: Backbone, ready: Sequence[_Ready], kind: Kind) -> dict[Kind, NDArray[np.float32]]:
+    """Features of prepared pictures, of the kind asked for and of what comes with it."""
+    arrays = [one.array for one in ready]
+    if not _both(backbone, kind):
+        return {"maps": backbone.maps(arrays)} if kind == "maps" else {"pooled": backbone.pooled(arrays)}
     pooled, stages = backbone.pooled_and_texture(arrays)
-    pixels = np.stack([describe_pixels(array) for array in arrays])
+    pixels = np.stack([one.pixels for one in ready if one.pixels is not None])
     return {"pooled": pooled, "texture": np.concatenate([stages, pixels], axis=1)}
 
 
@@ -123,7 +147,7 @@ def describe_pixels(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     height, width = grey.shape
     for step in (1, 3):
         centre = grey[step : height - step, step : width - step]
-        brighter = np.zeros(centre.shape, dtype=np.int64)
+        brighter = np.zeros(centre.shape, dtype=np.uint8)
         for dy in (-step, 0, step):
             for dx in (-step, 0, step):
                 if dy or dx:
@@ -158,17 +182,17 @@ def image_keys(refs: Sequence[ImageRef]) -> list[bytes]:
 
 def decoded(
     refs: Sequence[ImageRef],
-    prepare: Callable[..., NDArray[np.uint8]],
+    prepare: Callable[[Image.Image], T],
     threads: int | None,
     *,
     ahead: int,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[T]:
     """Prepared pictures in order, decoded by threads a bounded number of pictures ahead."""
     from gsco.cases.images import load_image
 
     workers = threads or min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="gsco-decode") as pool:
-        waiting: list[Future[NDArray[np.uint8]]] = []
+        waiting: list[Future[T]] = []
         position = 0
         try:
             while position < len(refs) or waiting:
