@@ -57,6 +57,25 @@ def test_paper_template_word_for_word() -> None:
 
 def test_evidence_template_word_for_word() -> None:
     prompt = get_template("evidence").render(TASK, EVIDENCE)
+    assert prompt.choices == ("benign", "malignant", "normal")
+    assert prompt.text == (
+        "Diagnose this image (breast ultrasound).\n"
+        "Options, with the specialists' mean probability and similar known cases:\n"
+        "- benign: 43%, similar 1/4\n"
+        "- malignant: 47%, similar 3/4\n"
+        "- normal: 10%, similar 0/4\n"
+        "Specialists (reliability): benign (74%), malignant (80%), benign. They disagree.\n"
+        "Answer with one option."
+    )
+    alone = get_template("evidence").render(TASK, Evidence())
+    assert alone.text == (
+        "Diagnose this image (breast ultrasound).\n"
+        "Options:\n- benign\n- malignant\n- normal\nAnswer with one option."
+    )
+
+
+def test_letters_template_word_for_word() -> None:
+    prompt = get_template("letters").render(TASK, EVIDENCE)
     assert prompt.choices == ("A", "B", "C")
     assert prompt.text == (
         "Diagnose this image (breast ultrasound).\n"
@@ -80,7 +99,7 @@ def test_an_arm_hears_only_its_evidence(name: str) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(UserError, match="evidence, paper"):
+    with pytest.raises(UserError, match="evidence, letters, paper"):
         get_template("papre")
     with pytest.raises(ValueError, match="gsco2"):
         restrict(EVIDENCE, "gsco2")

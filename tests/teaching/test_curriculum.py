@@ -54,7 +54,8 @@ def test_the_answer_names_the_true_option() -> None:
     for record in make_records([dataset()], n=400, seed=0):
         if record.kind == "foreign" or record.image is None:
             continue
-        line = re.search(rf"^{re.escape(record.answer)}\. ([^:\n]+)", record.prompt, re.MULTILINE)
+        lettered = rf"^{re.escape(record.answer)}\. ([^:\n]+)"
+        line = re.search(lettered, record.prompt, re.MULTILINE) if len(record.answer) == 1 else None
         name = line.group(1) if line else record.answer
         assert name in groups[truth[record.image] or ""]
         checked += 1

@@ -14,8 +14,8 @@ gsco        yes               yes
 
 ``paper`` keeps the published structure (He et al. 2026: role, task, modality, closed options, labels of
 the similar cases, labels of the specialists, exactly one option) and is answered by the option's name.
-``evidence`` shows the same evidence with numbers, sorted by option, with reliability and conflict named,
-and is answered by a letter.
+``evidence`` shows the same evidence with numbers, sorted by option, with reliability and conflict named;
+``letters`` is the same with lettered options, answered by a letter.
 """
 
 from __future__ import annotations
@@ -113,41 +113,54 @@ def percent(value: float) -> str:
     return f"{round(100 * value)}%"
 
 
-def _evidence(task: Task, evidence: Evidence) -> Prompt:
-    _check(task, evidence)
-    marks = letters(len(task.options))
+def _told(task: Task, evidence: Evidence, marks: tuple[str, ...]) -> tuple[str, list[list[str]], list[str]]:
+    """Head of the option list, what is known about each option, and the closing line on the specialists."""
     shown = []
+    facts: list[list[str]] = [[] for _ in task.options]
+    closing = []
     if evidence.opinions:
         shown.append("the specialists' mean probability")
-        mean = evidence.mean_probability()
-    if evidence.neighbours:
-        shown.append("similar known cases")
-        similar = evidence.neighbour_votes(task.keys)
-    head = f"Diagnose this image ({task.modality}).\nOptions"
-    lines = [f"{head}, with {' and '.join(shown)}:" if shown else f"{head}:"]
-    for i, (mark, name) in enumerate(zip(marks, task.names, strict=True)):
-        facts = []
-        if evidence.opinions:
-            facts.append(percent(float(mean[i])))
-        if evidence.neighbours:
-            facts.append(f"similar {similar[i]}/{len(evidence.neighbours)}")
-        lines.append(f"{mark}. {name}" + (f": {', '.join(facts)}" if facts else ""))
-    if evidence.opinions:
+        for fact, p in zip(facts, evidence.mean_probability(), strict=True):
+            fact.append(percent(float(p)))
         said = ", ".join(
             marks[o.choice] + (f" ({percent(o.reliability)})" if o.reliability is not None else "")
             for o in evidence.opinions
         )
-        verdict = "They disagree." if evidence.conflict else "They agree."
-        lines.append(
-            f"Specialists (reliability): {said}." + (f" {verdict}" if len(evidence.opinions) > 1 else "")
-        )
-    lines.append("Answer with one letter.")
-    return Prompt("\n".join(lines), marks)
+        verdict = " They disagree." if evidence.conflict else " They agree."
+        closing = [f"Specialists (reliability): {said}." + (verdict if len(evidence.opinions) > 1 else "")]
+    if evidence.neighbours:
+        shown.append("similar known cases")
+        for fact, n in zip(facts, evidence.neighbour_votes(task.keys), strict=True):
+            fact.append(f"similar {n}/{len(evidence.neighbours)}")
+    head = f"Diagnose this image ({task.modality}).\nOptions" + (
+        f", with {' and '.join(shown)}:" if shown else ":"
+    )
+    return head, facts, closing
+
+
+def _evidence(task: Task, evidence: Evidence) -> Prompt:
+    _check(task, evidence)
+    head, facts, closing = _told(task, evidence, task.names)
+    lines = [
+        f"- {name}: {', '.join(fact)}" if fact else f"- {name}"
+        for name, fact in zip(task.names, facts, strict=True)
+    ]
+    return Prompt("\n".join([head, *lines, *closing, "Answer with one option."]), task.names)
+
+
+def _letters(task: Task, evidence: Evidence) -> Prompt:
+    _check(task, evidence)
+    marks = letters(len(task.options))
+    head, facts, closing = _told(task, evidence, marks)
+    lines = [
+        f"{mark}. {name}: {', '.join(fact)}" if fact else f"{mark}. {name}"
+        for mark, name, fact in zip(marks, task.names, facts, strict=True)
+    ]
+    return Prompt("\n".join([head, *lines, *closing, "Answer with one letter."]), marks)
 
 
 register_template(Template("paper", "labels only, as published; answered by the option's name", _paper))
 register_template(
-    Template(
-        "evidence", "probabilities, similar cases, reliability and conflict; answered by a letter", _evidence
-    )
+    Template("evidence", "probabilities, similar cases, reliability, conflict; answered by name", _evidence)
 )
+register_template(Template("letters", "as `evidence`, options lettered; answered by a letter", _letters))

@@ -1,14 +1,16 @@
 """Score closed options with shared work: what prompts have in common goes through the model once.
 
 Two prompts about one image share the image and the words before the evidence; the choices of one prompt
-share the whole prompt. The common beginning is read once and kept as a key-value cache. The different
-endings are laid one after the other in a single row, each seeing the beginning and itself only, so that
-endings of unlike length cost no padding.
+share the whole prompt. The common beginning is read once and kept as a key-value cache. Then all the
+different endings are laid one after the other in a single row, each seeing the beginning and itself only;
+then all choices of all prompts likewise, each seeing its own prompt. Unlike lengths cost no padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -17,6 +19,21 @@ from torch.nn import functional
 Forward = Callable[..., tuple[torch.Tensor, Any]]
 """``forward(ids (1, T), attention_mask (1, 1, T, past + T) bool or None, position_ids (1, T), cache)``
 -> hidden states (1, T, D) and the cache, which then holds T tokens more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run of tokens to read.
+
+    Attributes:
+        ids: token ids, at least one.
+        sees: spans (start, end) of the cache that it may look at; itself it sees causally.
+        start: position of its first token in its own sequence.
+    """
+
+    ids: Sequence[int]
+    sees: tuple[tuple[int, int], ...]
+    start: int
 
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
@@ -29,70 +46,86 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     return max(shortest, 0)
 
 
-def continue_each(
-    forward: Forward, past: Any, past_length: int, endings: Sequence[Sequence[int]], *, device: torch.device
+def read_rows(
+    forward: Forward, past: Any, past_length: int, rows: Sequence[Row], *, device: torch.device
 ) -> tuple[list[torch.Tensor], Any]:
-    """Run several endings of one cached beginning in one pass.
+    """Read several rows in one pass.
 
     Args:
         forward: see `Forward`.
-        past: cache of the beginning (batch 1), or None where there is none; the endings are added to it.
+        past: the cache (batch 1), or None where there is none; the rows are added to it.
         past_length: tokens in it.
-        endings: token ids, each at least one.
+        rows: what to read.
         device: of the model.
 
     Returns:
-        Hidden states of each ending (its length, D), and the cache with all endings in it.
+        Hidden states of each row (its length, D), and the cache with all rows in it.
     """
-    lengths = [len(ending) for ending in endings]
-    total = sum(lengths)
-    ids = torch.tensor([[token for ending in endings for token in ending]], device=device)
-    positions = torch.cat([torch.arange(past_length, past_length + n) for n in lengths])[None].to(device)
+    lengths = [len(row.ids) for row in rows]
+    ids = torch.tensor([[token for row in rows for token in row.ids]], device=device)
+    positions = torch.cat([torch.arange(r.start, r.start + len(r.ids)) for r in rows])[None].to(device)
     mask = None
-    if len(endings) > 1:  # one ending alone is plain causal attention
-        ending = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        own = (ending[:, None] == ending[None, :]).tril()
-        seen = torch.ones(total, past_length, dtype=torch.bool)
-        mask = torch.cat([seen, own], dim=1)[None, None].to(device)
+    if len(rows) > 1 or rows[0].sees != ((0, past_length),):  # else plain causal attention
+        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(lengths))
+        own = (owner[:, None] == owner[None, :]).tril()
+        visible = torch.zeros(len(rows), past_length, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            for start, end in row.sees:
+                visible[i, start:end] = True
+        mask = torch.cat([visible[owner], own], dim=1)[None, None].to(device)
     hidden, cache = forward(ids, mask, positions, past)
     return list(torch.split(hidden[0], lengths)), cache
 
 
-def choice_log_probabilities(
+def score_choices(
     forward: Forward,
     head: Callable[[torch.Tensor], torch.Tensor],
-    last_hidden: torch.Tensor,
     past: Any,
     past_length: int,
-    choices: Sequence[Sequence[int]],
+    endings: Sequence[Sequence[int]],
+    choices: Sequence[Sequence[Sequence[int]]],
     *,
     device: torch.device,
-) -> torch.Tensor:
-    """Natural log-probability of each choice as a continuation, summed over its tokens.
+) -> list[torch.Tensor]:
+    """Natural log-probability of each choice after each prompt, summed over the choice's tokens.
 
     Args:
         forward: see `Forward`.
         head: hidden states (..., D) -> logits (..., vocabulary).
-        last_hidden: hidden state at the prompt's last token, (D,).
-        past: cache of the whole prompt; needed where a choice has more than one token, and added to.
+        past: cache of the prompts' common beginning, or None; it is added to.
         past_length: tokens in it.
-        choices: token ids of each choice, its end of turn included where that should count.
+        endings: what each prompt has beyond it, token ids, at least one each.
+        choices: token ids of each choice of each prompt, its end of turn included where that should count.
         device: of the model.
 
     Returns:
-        float64 (n_choices,), not normalised over the choices.
+        One float64 tensor (n_choices,) a prompt, not normalised over the choices.
     """
-    first = functional.log_softmax(head(last_hidden).double(), dim=-1)
-    total = first[torch.tensor([c[0] for c in choices], device=device)]
-    rows = [row for row, choice in enumerate(choices) if len(choice) > 1]
-    if not rows:
-        return total
-    hidden, _ = continue_each(forward, past, past_length, [choices[r][:-1] for r in rows], device=device)
-    for row, states in zip(rows, hidden, strict=True):
+    shared = (0, past_length)
+    rows = [Row(ending, (shared,) if past_length else (), past_length) for ending in endings]
+    hidden, cache = read_rows(forward, past, past_length, rows, device=device)
+    totals = []
+    for states, group in zip(hidden, choices, strict=True):
+        first = functional.log_softmax(head(states[-1]).double(), dim=-1)
+        totals.append(first[torch.tensor([choice[0] for choice in group], device=device)])
+    ends = [past_length + n for n in accumulate(len(ending) for ending in endings)]
+    longer = [(p, c) for p, group in enumerate(choices) for c, choice in enumerate(group) if len(choice) > 1]
+    if not longer:
+        return totals
+    rows = [
+        Row(
+            choices[p][c][:-1],
+            (shared, (ends[p] - len(endings[p]), ends[p])),
+            past_length + len(endings[p]),
+        )
+        for p, c in longer
+    ]
+    hidden, _ = read_rows(forward, cache, ends[-1], rows, device=device)
+    for (p, c), states in zip(longer, hidden, strict=True):
         logp = functional.log_softmax(head(states).double(), dim=-1)
-        rest = torch.tensor(choices[row][1:], device=device)
-        total[row] += logp.gather(1, rest[:, None]).sum()
-    return total
+        rest = torch.tensor(choices[p][c][1:], device=device)
+        totals[p][c] += logp.gather(1, rest[:, None]).sum()
+    return totals
 
 
 def normalised(total: torch.Tensor) -> tuple[float, ...]:

@@ -21,8 +21,8 @@ class ScriptedGeneralist:
     """Answers by rule.
 
     Rules: ``first`` always takes the first choice; ``hash`` takes one by a hash of prompt and image;
-    ``percent`` takes the choice whose option line shows the highest percentage in the prompt (template
-    ``evidence``), else the first.
+    ``percent`` takes the choice whose option line shows the highest percentage in the prompt (templates
+    ``evidence`` and ``letters``), else the first.
     """
 
     def __init__(self, rule: str = "hash") -> None:
@@ -40,7 +40,7 @@ class ScriptedGeneralist:
             return int(hashlib.sha256(text.encode()).hexdigest(), 16) % len(request.choices)
         if self.rule == "percent":
             shown = [
-                re.search(rf"^{re.escape(c)}\. .*: (\d+)%", request.prompt, re.MULTILINE)
+                re.search(rf"^(?:- )?{re.escape(c)}(?:\. .*)?: (\d+)%", request.prompt, re.MULTILINE)
                 for c in request.choices
             ]
             values = [int(match.group(1)) if match else -1 for match in shown]

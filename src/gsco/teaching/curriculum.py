@@ -23,14 +23,14 @@ import numpy as np
 from gsco.cases import Case, Dataset, Option, Task
 from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
-from gsco.collaboration.templates import TEMPLATES, Prompt, letters
+from gsco.collaboration.templates import TEMPLATES, Prompt
 from gsco.generalist.records import Record
 from gsco.teaching.simulate import simulate_evidence
 from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
 
-MIXTURE: dict[str, float] = {"see": 0.34, "hear": 0.30, "foreign": 0.28, "ask": 0.08}
-ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.2, "gsco": 0.5}
-_PAPER_SHARE = 0.12
+MIXTURE: dict[str, float] = {"see": 0.42, "hear": 0.33, "foreign": 0.20, "ask": 0.05}
+ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
+_TEMPLATES = {"evidence": 0.8, "paper": 0.12, "letters": 0.08}
 
 
 class _Arms:
@@ -68,7 +68,7 @@ def _renamed(rng: np.random.Generator, task: Task) -> Task:
 
 
 def _render(rng: np.random.Generator, task: Task, evidence: Evidence) -> Prompt:
-    name = "paper" if rng.random() < _PAPER_SHARE else "evidence"
+    name = str(rng.choice(list(_TEMPLATES), p=list(_TEMPLATES.values())))
     return TEMPLATES[name].render(task, evidence)
 
 
@@ -227,10 +227,8 @@ def _closed(case: Case) -> bool:
 
 
 def _ask(rng: np.random.Generator, identity: str, dataset: Dataset, case: Case) -> Record:
-    answer = (case.answer or "").strip().lower()
     options = ["yes", "no"] if rng.random() < 0.5 else ["no", "yes"]
-    marks = letters(2)
-    lines = [f"Question about this image: {case.question}", "Options:"]
-    lines += [f"{mark}. {option}" for mark, option in zip(marks, options, strict=True)]
-    lines.append("Answer with one letter.")
-    return Record(identity, "ask", dataset.name, case.image, "\n".join(lines), marks[options.index(answer)])
+    lines = [f"Question about this image: {case.question}", "Options:", *(f"- {o}" for o in options)]
+    lines.append("Answer with one option.")
+    answer = (case.answer or "").strip().lower()
+    return Record(identity, "ask", dataset.name, case.image, "\n".join(lines), answer)

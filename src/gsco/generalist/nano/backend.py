@@ -16,7 +16,7 @@ from gsco.generalist.base import OptionScores, Request
 from gsco.generalist.nano.assemble import base_folder, load_nano, weights_folder
 from gsco.generalist.nano.dialogue import END, encode_answer, encode_prompt
 from gsco.generalist.nano.eye import vision_tokens
-from gsco.generalist.prefill import choice_log_probabilities, common_prefix, continue_each, normalised
+from gsco.generalist.prefill import common_prefix, normalised, score_choices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,26 +93,16 @@ class NanoGeneralist:
         past = None
         if shared:
             _, past = self._forward(torch.tensor([prompts[0][:shared]]), None, None, None, image=image)
-        endings = [prompt[shared:] for prompt in prompts]
-        read = partial(self._forward, image=None if shared else image)
-        head = self.model.lm_head
-        scored = []
-        if all(len(choice) == 1 for group in choices for choice in group):
-            hidden, _ = continue_each(read, past, shared, endings, device=self._device)
-            for states, group in zip(hidden, choices, strict=True):
-                scored.append(
-                    choice_log_probabilities(read, head, states[-1], None, 0, group, device=self._device)
-                )
-        else:
-            for ending, group in zip(endings, choices, strict=True):
-                (states,), full = continue_each(read, past, shared, [ending], device=self._device)
-                length = shared + len(ending)
-                scored.append(
-                    choice_log_probabilities(read, head, states[-1], full, length, group, device=self._device)
-                )
-                if past is not None:
-                    past.crop(shared - past.get_seq_length())  # a negative number of tokens to drop
-        return [OptionScores(normalised(total)) for total in scored]
+        totals = score_choices(
+            partial(self._forward, image=None if shared else image),
+            self.model.lm_head,
+            past,
+            shared,
+            [prompt[shared:] for prompt in prompts],
+            choices,
+            device=self._device,
+        )
+        return [OptionScores(normalised(total)) for total in totals]
 
     def _answers(self, choices: Sequence[str]) -> list[list[int]]:
         """Token ids of each choice with the end of turn; of letters, told apart at once, the letter only."""
