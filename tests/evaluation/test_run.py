@@ -294,23 +294,29 @@ class TestLeakage:
         shutil.copy(train.image.path, test.image.path)
         return folder, train.id
 
-    def test_is_purged_from_index_and_training_and_named(
-        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+    @pytest.mark.parametrize("leakage", ["purge", "purge_all"])
+    def test_is_purged_and_named(
+        self,
+        leakage: str,
+        leaking: tuple[Path, str],
+        feature_cache: Path,
+        tmp_path: Path,
+        quick: dict[str, Any],
     ) -> None:
         folder, copied = leaking
-        result = gsco.run(RunConfig(data=folder, **quick), tmp_path / "run", cache=feature_cache)
-        record = json.loads((tmp_path / "run" / "leakage.json").read_text())
-        assert copied in record["purged"]
-        assert any("purged" in note for note in result.notes)
+        config = RunConfig.parse({"data": folder, **quick, "leakage": leakage})
+        result = gsco.run(config, tmp_path / "run", cache=feature_cache)
+        purged = json.loads((tmp_path / "run" / "leakage.json").read_text())["purged"]
+        assert copied in purged
+        assert any("(near) copies" in note for note in result.notes)
         found = [
             n for line in lines_of(tmp_path / "run") for n in (line["evidence"] or {}).get("neighbours", [])
         ]
         assert found
         assert copied not in {neighbour["case_id"] for neighbour in found}
         card = json.loads((tmp_path / "run" / "specialists" / "knn" / "config.json").read_text())
-        assert card["details"]["n_train"] == len(gsco.load_dataset(folder).split("train")) - len(
-            record["purged"]
-        )
+        n_train = len(gsco.load_dataset(folder).split("train"))
+        assert card["details"]["n_train"] == n_train - (len(purged) if leakage == "purge_all" else 0)
 
     def test_is_refused_on_request(
         self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
@@ -397,7 +403,7 @@ def test_controls_alone_need_no_generalist(
     assert set(result.metrics["arms"]) == ARMS - set(GENERALIST_ARMS)
     assert result.metrics["n"] == 5
     assert result.verdict == ""
-    assert "Only 5 cases were answered (--limit)." in result.notes
+    assert "Only 5 of 8 cases were answered (--limit)." in result.notes
 
 
 def test_an_answer_to_a_strange_case_is_refused(

@@ -80,7 +80,8 @@ def run(
     leakage: Annotated[
         str | None,
         typer.Option(
-            help="Training images that are (nearly) images to be answered: purge or refuse. Default: purge.",
+            help="Training images that are (nearly) images to be answered: purge (from the index), purge_all "
+            "(from the specialists' training, too) or refuse. Default: purge.",
             rich_help_panel=_REST,
         ),
     ] = None,

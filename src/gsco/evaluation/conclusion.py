@@ -14,6 +14,10 @@ from gsco.evaluation.runfolder import write_atomic
 from gsco.evaluation.summary import summarise
 from gsco.evaluation.work import Work
 
+PURGED = {
+    "purge": "they were left out of the index, not of the specialists' training",
+    "purge_all": "they were left out of the index and of the specialists' training",
+}
 _AGAINST = ("best_specialist", "mean_probability")  # whom the verdict names with figures
 
 
@@ -152,15 +156,16 @@ def _notes(work: Work) -> Iterator[str]:
         yield "These are synthetic phantoms: the figures say nothing about patients."
     if config.quick:
         yield "Quick setting: specialists were trained for fewer epochs."
-    if config.limit is not None and record["answered"] == config.limit:
-        yield f"Only {config.limit} cases were answered (--limit)."
+    if record["answered"] < record["cases"][config.split]:
+        yield f"Only {record['answered']} of {record['cases'][config.split]} cases were answered (--limit)."
     if record["skipped"]:
         yield f"{len(record['skipped'])} broken image(s) were left out; dataset.json names them."
     if config.generalist.startswith("scripted:"):
         yield "The generalist is scripted, a stand-in for tests: its arms mean nothing."
     leakage = work.folder.read_json("leakage.json") or {}
     if leakage.get("purged"):
-        yield f"{len(leakage['purged'])} training case(s) were purged as (near) copies: leakage.json."
+        copies = f"{len(leakage['purged'])} training case(s) are (near) copies of answered ones"
+        yield f"{copies}; {PURGED[config.leakage]} (leakage.json)."
     allowed = {
         kind: leakage["counts"][kind] for kind in leakage.get("allowed", ()) if leakage["counts"][kind]
     }

@@ -36,7 +36,8 @@ class RunConfig(BaseModel):
         limit: answer at most this many cases, drawn by `seed`; all when None.
         quick: train specialists for fewer epochs (a demo's setting, not a benchmark's).
         leakage: what happens to training images that are, or nearly are, images to be answered:
-            ``purge`` (left out of index and training, and recorded) or ``refuse``.
+            ``purge`` (left out of the index, so that no case finds itself; the specialists learn from the
+            training split as it is given), ``purge_all`` (left out there, too) or ``refuse``.
         allow_leakage: kinds of leakage to let pass, by name: ``ids``, ``groups``, ``pixels``,
             ``near_duplicates``.
         max_broken: share of broken images above which the dataset is refused.
@@ -62,7 +63,7 @@ class RunConfig(BaseModel):
     split: Literal["val", "test"] = "test"
     limit: int | None = Field(default=None, ge=1)
     quick: bool = False
-    leakage: Literal["purge", "refuse"] = "purge"
+    leakage: Literal["purge", "purge_all", "refuse"] = "purge"
     allow_leakage: tuple[Leak, ...] = ()
     max_broken: float = Field(default=0.05, ge=0.0, le=1.0)
     batch_cases: int = Field(default=8, ge=1)

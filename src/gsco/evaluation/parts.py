@@ -77,8 +77,10 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
     purged = _leaks(work, train, cases)
     backbone = load_encoder(work.config.backbone)
     index = _index(work, train, dataset.name, backbone, purged)
-    kept = tuple(case for case in dataset.cases if case.id not in purged)
-    taught = replace(dataset, cases=kept) if purged else dataset
+    gone = purged if work.config.leakage == "purge_all" else frozenset()
+    taught = (
+        replace(dataset, cases=tuple(case for case in dataset if case.id not in gone)) if gone else dataset
+    )
     specialists = tuple(_specialist(work, taught, recipe) for recipe in work.config.specialists)
     best = _judge(work, dataset, specialists)
     return Parts(backbone, index, specialists, best)
@@ -142,7 +144,7 @@ def _leaks(work: Work, train: Sequence[Case], cases: Sequence[Case]) -> frozense
         work.folder.write_json("leakage.json", known)
     if known["purged"]:
         work.progress.note(
-            f"{known['summary']}; {len(known['purged'])} training case(s) purged from index and training"
+            f"{known['summary']}; {len(known['purged'])} training case(s) purged ({config.leakage})"
         )
     return frozenset(known["purged"])
 
@@ -186,7 +188,9 @@ def _specialist(work: Work, dataset: Dataset, recipe: str) -> Specialist:
                 out=temporary,
                 seed=config.seed,
                 quick=config.quick,
-                progress=lambda what, done, total: step(done, total, what),
+                progress=lambda what, done, total: step(
+                    done, total, what.removeprefix(f"{safe_name(recipe)}: ")
+                ),
             )
     # always as it stands on disk: a resumed run must not differ from an unbroken one by a rounding
     specialist = load_specialist(folder, cache=work.cache)
