@@ -50,7 +50,10 @@ def test_the_commands_shown_are_understood(page: Path) -> None:
             command, path = command.commands[rest[0]], f"{path} {rest[0]}"
             rest = rest[1:]
         if rest and "--help" not in rest and not any(word.isupper() for word in rest):
-            command.make_context(path, rest).close()
+            try:
+                command.make_context(path, rest).close()
+            except typer.BadParameter as error:  # running text may name a command without all that it needs
+                assert "Missing" in error.format_message(), f"{path}: {error.format_message()}"
 
 
 def test_some_commands_are_shown() -> None:
