@@ -57,11 +57,12 @@ def arms_table(runs: list[dict[str, Any]], metric: str) -> str:
 
 def comparison_table(runs: list[dict[str, Any]], other: str, metric: str) -> str:
     """gsco against one control on every set, Holm-corrected over the sets."""
-    found = []
-    for run in runs:
-        for c in run["comparisons"]:
-            if (c["a"], c["b"], c["metric"]) == ("gsco", other, metric):
-                found.append((run["dataset"], c))
+    found = [
+        (run["dataset"], c)
+        for run in runs
+        for c in run["comparisons"]
+        if (c["a"], c["b"], c["metric"]) == ("gsco", other, metric)
+    ]
     corrected = holm([c["p_value"] for _, c in found])
     rows = [
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors import safe_open
 
 from gsco.cases import load_dataset
 from gsco.cases.phantoms import generate_phantoms
+from gsco.collaboration import Evidence, get_template
 from gsco.embedded import locate
 from gsco.generalist import load_generalist
 from gsco.generalist.base import Generalist, Request
@@ -57,15 +59,15 @@ def test_evidence_is_heard(nano: Generalist) -> None:
 
 @pytest.mark.nano
 def test_it_sees(nano: Generalist, tmp_path: Path) -> None:
-    """Large findings of phantoms it has not seen (another seed), told apart without any evidence."""
+    """Findings of phantoms it has not met (another seed), told apart without any evidence."""
     dataset = load_dataset(generate_phantoms(tmp_path / "phantoms", n=60, seed=999))
-    wanted = [c for c in dataset.cases if c.label in ("effusion", "no_finding")]
-    task = "Diagnose this image (synthetic chest radiograph (phantom))."
-    prompt = task + "\nOptions:\nA. {}\nB. {}\nAnswer with one letter."
+    wanted = [case for case in dataset.cases if case.label in ("effusion", "no_finding")]
+    options = {o.key: o for o in dataset.task.options}
     right = 0
     for i, case in enumerate(wanted):
-        names = ["pleural effusion", "no finding"] if i % 2 else ["no finding", "pleural effusion"]
-        request = Request(prompt.format(*names), case.image, ("A", "B"))
-        (score,) = nano.score_options([request])
-        right += (names[score.choice] == "pleural effusion") == (case.label == "effusion")
+        keys = ("effusion", "no_finding") if i % 2 else ("no_finding", "effusion")
+        task = replace(dataset.task, options=tuple(options[key] for key in keys))
+        prompt = get_template("evidence").render(task, Evidence())
+        (score,) = nano.score_options([Request(prompt.text, case.image, prompt.choices)])
+        right += keys[score.choice] == case.label
     assert right / len(wanted) >= 0.7
