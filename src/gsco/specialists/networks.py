@@ -16,7 +16,9 @@ from gsco.cases.images import load_image
 from gsco.specialists.augment import augmentation_for
 from gsco.specialists.backbones import Backbone, create_network
 from gsco.specialists.cnn import SmallCNN
-from gsco.specialists.features import decoded
+from gsco.specialists.features import decoded, extract
+from gsco.specialists.heads import images_of, standardise
+from gsco.specialists.linear import fit_logistic
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 from gsco.specialists.training import Schedule, forget, train_network
 
@@ -153,7 +155,9 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
     schedule = Schedule(size=size, images=shown, least=2 if job.quick else 4, most=24, lr=1e-3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        model, _ = create_network(backbone, pretrained=True, scratch_ok=True, num_classes=len(job.options))
+        model, learned = create_network(
+            backbone, pretrained=True, scratch_ok=True, num_classes=len(job.options)
+        )
     config = model.pretrained_cfg
     architecture = str(config.get("architecture") or backbone) if Path(backbone).is_dir() else backbone
     made = NetworkSpecialist(
@@ -165,6 +169,9 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
         mean=config["mean"],
         std=config["std"],
     )
+    if learned:
+        job.say(f"{name}: starting point", 0, 1)
+        start_head(model, job, size, made.mean, made.std)
     return made.fit(job, model, schedule)
 
 
@@ -183,6 +190,25 @@ def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
         name=name, recipe=recipe, options=job.options, architecture=SMALL_CNN, size=size, mean=half, std=half
     )
     return made.fit(job, model, schedule)
+
+
+def start_head(model: Any, job: TrainingJob, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Set the classifier of a pretrained network to a logistic regression on its own pooled features.
+
+    Fine-tuning from there bends the features less than from a random classifier, whose first gradients
+    are noise (Kumar et al., 2022), and needs fewer epochs. A classifier that is not one linear layer on
+    globally pooled features is left as it is.
+    """
+    classifier = model.get_classifier()
+    frozen = Backbone(model.eval(), name=job.dataset.name, size=size, mean=mean, std=std)
+    if not isinstance(classifier, nn.Linear) or classifier.in_features != frozen.channels:
+        return
+    features = extract(frozen, images_of(job.train), cache=None)
+    centre, inverse = standardise(features)
+    weight, bias = fit_logistic((features - centre) * inverse, job.train_targets, len(job.options), 0.01)
+    with torch.no_grad():
+        classifier.weight.copy_(torch.from_numpy(weight * inverse))
+        classifier.bias.copy_(torch.from_numpy(bias - (weight * inverse) @ centre))
 
 
 def _is_tiny(job: TrainingJob) -> bool:
