@@ -162,6 +162,8 @@ def test_an_interrupt_says_how_to_go_on(
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # a shell's background job ignores the signal, and its children would, too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not (out / "config.yaml").exists() and process.poll() is None and time.monotonic() < deadline:
