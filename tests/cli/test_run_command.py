@@ -33,7 +33,7 @@ def test_a_run_by_flags_is_the_run_by_python(
     for name in ("metrics.json", "cases.jsonl", "config.yaml"):
         assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
     stages = [line.removesuffix(" …") for line in shown.err.splitlines() if line.endswith(" …")]
-    assert stages[0] == "reading the dataset"
+    assert stages[:2] == ["loading libraries", "reading the dataset"]
     assert "specialist knn" in stages
     assert stages[-2:] == ["figures", "page"]
 

@@ -45,12 +45,14 @@ def run(
         UserError: the data, a model, or the folder cannot be used; the message says what to do.
     """
     folder = RunFolder(Path(out))
+    progress = progress or Silent()
     folder.check_free()
-    config = _settle(config, generalist)
+    with progress.stage("loading libraries"):
+        config = _settle(config, generalist)
     with _plain_errors(folder), folder.locked():
         folder.forget_beginnings()
         write_atomic(folder.config, config.to_yaml())
-        return _execute(folder, config, generalist, cache, progress or Silent())
+        return _execute(folder, config, generalist, cache, progress)
 
 
 def resume(
@@ -82,8 +84,11 @@ def resume(
             where=str(out),
             remedy="Resume it without them, or start a new run with another --out.",
         )
+    progress = progress or Silent()
+    with progress.stage("loading libraries"):
+        set_threads(config.threads)
     with _plain_errors(folder), folder.locked():
-        return _execute(folder, config, generalist, cache, progress or Silent())
+        return _execute(folder, config, generalist, cache, progress)
 
 
 def rerender(out: Path | str, *, progress: Reporter | None = None) -> RunResult:
