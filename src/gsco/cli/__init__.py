@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 __all__ = ["InterruptedByPersonError", "main"]
 
@@ -28,6 +29,8 @@ def _run(arguments: list[str] | None) -> int:
     from gsco.cli.app import app
     from gsco.errors import UserError
 
+    if not sys.warnoptions:  # what libraries tell each other's authors is not for the person at the terminal
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|timm|torch)\b")
     try:
         result = app(arguments, prog_name="gsco", standalone_mode=False)
     except UserError as error:
