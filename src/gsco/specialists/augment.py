@@ -26,8 +26,8 @@ class Augmentation:
     mirror: bool = True
     turn: bool = False
     degrees: float = 10.0
-    zoom: float = 0.12
-    shift: float = 0.06
+    zoom: float = 0.2
+    shift: float = 0.08
     light: float = 0.15
     tint: float = 0.0
 

@@ -151,8 +151,8 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
     The size is 112 pixels, or 64 where the pictures themselves are tiny, so that two cores need minutes.
     """
     size = job.size or (64 if _is_tiny(job) else 112)
-    shown = (26_000 if size <= 64 else 9_000) // (4 if job.quick else 1)
-    schedule = Schedule(size=size, images=shown, least=2 if job.quick else 4, most=24, lr=1e-3)
+    shown = (16_000 if size <= 64 else 6_000) // (3 if job.quick else 1)
+    schedule = Schedule(size=size, images=shown, least=2 if job.quick else 3, most=20, lr=5e-4, smoothing=0.1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         model, learned = create_network(
@@ -178,9 +178,9 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
 def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
     """A `SmallCNN` at 64 pixels, trained from random weights."""
     size = job.size or 64
-    shown = 30_000 // (4 if job.quick else 1)
+    shown = 24_000 // (4 if job.quick else 1)
     schedule = Schedule(
-        size=size, images=shown, least=3 if job.quick else 6, most=50, lr=3e-3, average=0.99, patience=15
+        size=size, images=shown, least=3 if job.quick else 5, most=50, lr=3e-3, average=0.99, patience=15
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
