@@ -22,7 +22,6 @@ from gsco.generalist.nano.assemble import check_adapter
 from gsco.generalist.nano.train import TrainConfig, train_nano
 from gsco.generalist.records import Record, read_records, write_records
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 SETTINGS = {
     "batch_size": 4, "lora_rank": 4, "lora_alpha": 8, "views": 2, "save_steps": 2, "learning_rate": 5e-3,
 }  # fmt: skip
