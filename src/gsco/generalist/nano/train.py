@@ -236,7 +236,7 @@ def train_nano(
             lr_scheduler_type="cosine",
             warmup_steps=round(config.warmup_ratio * steps),
             max_grad_norm=1.0,
-            logging_steps=10,
+            logging_steps=min(10, max(steps, 1)),  # a short stage has a log, too
             save_steps=config.save_steps,
             save_total_limit=1,
             seed=config.seed,

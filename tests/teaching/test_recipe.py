@@ -1,0 +1,77 @@
+"""The command that trains the embedded generalist, end to end on a tiny recipe; bad recipes in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gsco.cli.app import app
+from gsco.errors import UserError
+from gsco.generalist import load_generalist
+from gsco.teaching.recipe import read_recipe, shipped_recipe
+
+TINY = """
+sources:
+  - {phantoms: 60}
+  - {phantoms: 60, task: vqa}
+specialists: [knn]
+align: {images: 12, settings: {epochs: 1, batch_size: 4, views: 1}}
+stages:
+  - name: first
+    projector: aligned
+    records: 8
+    evidence: out_of_fold
+    settings: {views: 1, batch_size: 4}
+  - name: second
+    records: 4
+    seed: 1
+    settings: {views: 1, batch_size: 4}
+"""
+
+
+@pytest.mark.nano
+def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY)
+    out = tmp_path / "adapter"
+    arguments = ["generalist", "train", str(recipe), "--out", str(out), "--threads", "1"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    facts = json.loads((out / "training.json").read_text())
+    assert [stage["stage"] for stage in facts["stages"]] == ["first", "second"]
+    assert facts["stages"][0]["projector_sha256"] and facts["stages"][1]["init_sha256"]
+    assert len(facts["align"]["history"]) == 1
+    before = (out / "adapter_model.safetensors").read_bytes()
+    again = CliRunner().invoke(app, arguments, catch_exceptions=False)  # nothing is left to do
+    assert again.exit_code == 0
+    assert (out / "adapter_model.safetensors").read_bytes() == before
+    assert load_generalist(str(out)).fingerprint != load_generalist("nano").fingerprint
+
+
+def test_the_shipped_recipe_reads() -> None:
+    assert [stage.name for stage in read_recipe(shipped_recipe()).stages] == ["collaborate", "practise"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sources: []\nstages: [{name: x, records: 0}]\n", "stages.0.records"),
+        ("sources: []\nstages: []\nspeed: fast\n", "speed"),
+        ("sources: [", "is not YAML"),
+    ],
+)
+def test_a_bad_recipe_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_recipe(path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such recipe"):
+        read_recipe(tmp_path / "none.yaml")
