@@ -60,10 +60,10 @@ def test_evidence_template_word_for_word() -> None:
     assert prompt.choices == ("benign", "malignant", "normal")
     assert prompt.text == (
         "Diagnose this image (breast ultrasound).\n"
-        "Options, with the specialists' mean probability and similar known cases:\n"
-        "- benign: 43%, similar 1/4\n"
-        "- malignant: 47%, similar 3/4\n"
-        "- normal: 10%, similar 0/4\n"
+        "Options, with the specialists' mean probability and the share of the 4 most similar known cases:\n"
+        "- benign: 43%, similar 25%\n"
+        "- malignant: 47%, similar 75%\n"
+        "- normal: 10%, similar 0%\n"
         "Specialists (reliability): benign (74%), malignant (80%), benign. They disagree.\n"
         "Answer with one option."
     )
@@ -79,10 +79,10 @@ def test_letters_template_word_for_word() -> None:
     assert prompt.choices == ("A", "B", "C")
     assert prompt.text == (
         "Diagnose this image (breast ultrasound).\n"
-        "Options, with the specialists' mean probability and similar known cases:\n"
-        "A. benign: 43%, similar 1/4\n"
-        "B. malignant: 47%, similar 3/4\n"
-        "C. normal: 10%, similar 0/4\n"
+        "Options, with the specialists' mean probability and the share of the 4 most similar known cases:\n"
+        "A. benign: 43%, similar 25%\n"
+        "B. malignant: 47%, similar 75%\n"
+        "C. normal: 10%, similar 0%\n"
         "Specialists (reliability): A (74%), B (80%), A. They disagree.\n"
         "Answer with one letter."
     )

@@ -50,7 +50,7 @@ def requests_of(images: list[ImageRef]) -> list[Request]:
     for ref in (*images, None):
         out.append(Request("Options:\nA. benign\nB. malignant\nC. normal", ref, LETTERS))
         out.append(
-            Request("Options:\nA. benign: 68%\nB. malignant: 20%\nC. normal: 12%, similar 1/10", ref, LETTERS)
+            Request("Options:\nA. benign: 68%\nB. malignant: 20%\nC. normal: 12%, similar 10%", ref, LETTERS)
         )
         out.append(Request("Options: benign, malignant, normal tissue.", ref, NAMES))
     return out

@@ -18,7 +18,13 @@ from gsco.generalist.records import Record, read_records, write_records
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.specialists import Opinion
 from gsco.teaching.curriculum import MIXTURE, make_records
-from gsco.teaching.simulate import simulate_evidence, simulate_opinions, stated_reliability
+from gsco.teaching.simulate import (
+    simulate_bluff,
+    simulate_evidence,
+    simulate_opinions,
+    stated_reliability,
+    with_dissenter,
+)
 from gsco.teaching.trial import CONDITIONS, UNSEEN, make_trial, run_trial
 from gsco.teaching.vocabulary import SYNONYMS, TERMS
 
@@ -65,9 +71,9 @@ def test_the_answer_names_the_true_option() -> None:
 def test_labels_are_drawn_evenly() -> None:
     truth = {case.image: case.label for case in dataset()}
     seen = Counter(
-        truth[r.image] for r in make_records([dataset()], n=900, seed=1) if r.kind == "see" and r.image
+        truth[r.image] for r in make_records([dataset()], n=900, seed=1) if r.kind != "foreign" and r.image
     )
-    assert max(seen.values()) - min(seen.values()) < 0.25 * max(seen.values())
+    assert max(seen.values()) - min(seen.values()) < 0.15 * max(seen.values())
 
 
 def test_stored_evidence_is_used() -> None:
@@ -150,3 +156,23 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
     path.write_text('{"conversations": [{"from": "human", "value": "x"}]}\n')
     with pytest.raises(DatasetError, match=r"records\.jsonl:1"):
         read_records(path)
+
+
+def test_a_dissenter_is_one_and_as_sure_as_before() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        team = simulate_opinions(rng, 2, 4, 4, skill=(5.0, 6.0))
+        changed = [(a, b) for a, b in zip(team, with_dissenter(rng, team, 2), strict=True) if a != b]
+        assert len(changed) <= 1
+        for before, after in changed:
+            assert sorted(before.probabilities) == sorted(after.probabilities)
+            assert after.probabilities[2] != before.probabilities[2]
+
+
+def test_a_bluff_is_agreed_and_right_by_chance_only() -> None:
+    rng = np.random.default_rng(3)
+    teams = [simulate_bluff(rng, 4, 3) for _ in range(800)]
+    assert all(abs((o.reliability or 0) - 0.25) < 0.2 for team in teams for o in team)
+    agreed = [len({o.choice for o in team}) == 1 for team in teams]
+    assert np.mean(agreed) > 0.85
+    assert np.mean([team[0].choice == 1 for team in teams]) == pytest.approx(0.25, abs=0.05)

@@ -129,9 +129,10 @@ def _told(task: Task, evidence: Evidence, marks: tuple[str, ...]) -> tuple[str, 
         verdict = " They disagree." if evidence.conflict else " They agree."
         closing = [f"Specialists (reliability): {said}." + (verdict if len(evidence.opinions) > 1 else "")]
     if evidence.neighbours:
-        shown.append("similar known cases")
+        total = len(evidence.neighbours)
+        shown.append(f"the share of the {total} most similar known cases")
         for fact, n in zip(facts, evidence.neighbour_votes(task.keys), strict=True):
-            fact.append(f"similar {n}/{len(evidence.neighbours)}")
+            fact.append(f"similar {percent(n / total)}")
     head = f"Diagnose this image ({task.modality}).\nOptions" + (
         f", with {' and '.join(shown)}:" if shown else ":"
     )

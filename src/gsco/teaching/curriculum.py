@@ -1,11 +1,13 @@
 """Training records for a generalist, in InternVL conversation form, made from datasets.
 
-Four kinds of record, mixed by `MIXTURE`:
+Five kinds of record, mixed by `MIXTURE`:
 
 ``see``      a training case without evidence: learn to look
 ``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it
+``doubt``    a training case whose specialists agree, are sure and have the reliability of chance: learn to
+             look all the same
 ``foreign``  an invented label set with simulated evidence, with a foreign image or none: learn to read
-             evidence about names never met
+             evidence about names never met; now and then one able specialist is wrong and sure
 ``ask``      closed questions of a VQA dataset
 
 Options come in random order under varied names. Evidence about a training case must be out-of-fold: a
@@ -25,10 +27,10 @@ from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import TEMPLATES, Prompt
 from gsco.generalist.records import Record
-from gsco.teaching.simulate import simulate_evidence
+from gsco.teaching.simulate import simulate_bluff, simulate_evidence, with_dissenter
 from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
 
-MIXTURE: dict[str, float] = {"see": 0.42, "hear": 0.33, "foreign": 0.20, "ask": 0.05}
+MIXTURE: dict[str, float] = {"see": 0.38, "hear": 0.32, "doubt": 0.04, "foreign": 0.22, "ask": 0.04}
 ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
 _TEMPLATES = {"evidence": 0.8, "paper": 0.12, "letters": 0.08}
 
@@ -156,45 +158,34 @@ def make_records(
         if kind == "foreign":
             out.append(_foreign(rng, identity, dataset.name, case, hearing))
         else:
-            stored = (evidence or {}).get(dataset.name, {}).get(case.id)
-            heard = hearing if kind == "hear" else None
-            out.append(_known(rng, identity, dataset, case, heard, stored))
+            found = Evidence()
+            if kind == "hear":
+                found = _heard(rng, dataset, case, (evidence or {}).get(dataset.name, {}).get(case.id))
+                found = restrict(found, hearing.draw(rng))
+            elif kind == "doubt":
+                found = Evidence(simulate_bluff(rng, len(dataset.task.options), int(rng.integers(2, 6))))
+            out.append(_known(rng, identity, kind, dataset, case, found))
     return out
 
 
+def _heard(rng: np.random.Generator, dataset: Dataset, case: Case, stored: Evidence | None) -> Evidence:
+    if stored is not None and rng.random() < 0.6:
+        return _thinned(rng, stored)
+    return simulate_evidence(rng, dataset.targets([case])[0], dataset.task.keys)
+
+
 def _known(
-    rng: np.random.Generator,
-    identity: str,
-    dataset: Dataset,
-    case: Case,
-    arms: _Arms | None,
-    stored: Evidence | None,
+    rng: np.random.Generator, identity: str, kind: str, dataset: Dataset, case: Case, found: Evidence
 ) -> Record:
     task = dataset.task
-    if case.label is None:
-        raise ValueError(f"{case.id} has no label")
-    truth = task.index(case.label)
-    found = Evidence()
-    if arms is not None:
-        if stored is not None and rng.random() < 0.6:
-            found = _thinned(rng, stored)
-        else:
-            found = simulate_evidence(rng, truth, task.keys)
-        found = restrict(found, arms.draw(rng))
+    truth = int(dataset.targets([case])[0])
     order = [int(i) for i in rng.permutation(len(task.options))]
     if len(order) > 2 and rng.random() < 0.2:
         order.remove(int(rng.choice([i for i in order if i != truth])))
     shown, found = _permuted(task, found, order)
     shown = _renamed(rng, shown)
     prompt = _render(rng, shown, found)
-    return Record(
-        identity,
-        "hear" if arms else "see",
-        dataset.name,
-        case.image,
-        prompt.text,
-        prompt.choices[order.index(truth)],
-    )
+    return Record(identity, kind, dataset.name, case.image, prompt.text, prompt.choices[order.index(truth)])
 
 
 def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
@@ -208,10 +199,16 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
 def _foreign(rng: np.random.Generator, identity: str, source: str, case: Case, arms: _Arms) -> Record:
     task = _foreign_task(rng)
     truth = int(rng.integers(len(task.options)))
-    found = simulate_evidence(rng, truth, task.keys, skill=(1.0, 5.0))
+    # Half of them are clear, or the noise of hard ones hides what there is to learn: to read.
+    clear = rng.random() < 0.5
+    skill = (2.5, 6.0) if clear else (1.0, 5.0)
+    purity = float(rng.uniform(0.6, 1.0)) if clear else None
+    found = simulate_evidence(rng, truth, task.keys, skill=skill, purity=purity)
     found = restrict(found, arms.draw(rng))
+    if clear and len(found.opinions) > 2 and rng.random() < 0.4:
+        found = replace(found, opinions=with_dissenter(rng, found.opinions, truth))
     prompt = _render(rng, task, found)
-    with_image = rng.random() < 0.5
+    with_image = rng.random() < 0.4
     return Record(
         identity,
         "foreign",

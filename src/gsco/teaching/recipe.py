@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,7 @@ def train_by_recipe(
     from gsco.generalist.nano.train import TrainConfig, train_nano
 
     datasets = [_load(source, root, out / "stages") for source in recipe.sources]
+    datasets = _without_copies(datasets, out / "stages" / "left_out.json", progress)
     weights = {
         d.name: s.weight for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"
     }
@@ -150,6 +152,30 @@ def _load(source: Source, root: Path, folder: Path) -> Dataset:
     else:
         raise UserError("a source needs a path or a number of phantoms")
     return load_dataset(path, task=source.task)
+
+
+def _without_copies(datasets: list[Dataset], path: Path, progress: Progress | None) -> list[Dataset]:
+    """The datasets without training cases that are, or nearly are, cases of their own other splits."""
+    from gsco.retrieval import check_leakage
+
+    known: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+    out = []
+    for dataset in datasets:
+        others = [case for case in dataset.cases if case.split != "train"]
+        if dataset.name not in known and others and dataset.task.kind == "diagnosis":
+            report = check_leakage(
+                dataset.split("train"),
+                others,
+                progress=partial(progress, f"looking for copies in {dataset.name}") if progress else None,
+            )
+            report.raise_if()
+            known[dataset.name] = sorted(report.purge())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(known))
+        gone = set(known.get(dataset.name, ()))
+        kept = tuple(case for case in dataset.cases if case.split != "train" or case.id not in gone)
+        out.append(dataclasses.replace(dataset, cases=kept))
+    return out
 
 
 def _records(
@@ -208,6 +234,9 @@ def _write_log(recipe: TrainRecipe, out: Path) -> None:
             for line in (folder / "training_log.jsonl").read_text().splitlines():
                 log.write(json.dumps({"stage": stage.name, **json.loads(line)}) + "\n")
     content: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "stages": facts}
+    left_out = out / "stages" / "left_out.json"
+    if left_out.exists():
+        content["left_out_as_copies"] = {k: len(v) for k, v in json.loads(left_out.read_text()).items()}
     align = out / "stages" / "align" / "align.json"
     if align.exists():
         content["align"] = json.loads(align.read_text())

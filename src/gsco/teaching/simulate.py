@@ -8,6 +8,7 @@ states is what that skill achieves, measured by the same simulation.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -79,6 +80,39 @@ def simulate_opinions(
     )
 
 
+def with_dissenter(
+    rng: np.random.Generator, opinions: tuple[Opinion, ...], truth: int
+) -> tuple[Opinion, ...]:
+    """The same team, one member of which is as sure of another option as it was of the true one."""
+    wrong = [i for i in range(len(opinions[0].probabilities)) if i != truth]
+    if not wrong:
+        return opinions
+    who, other = int(rng.integers(len(opinions))), int(rng.choice(wrong))
+    p = list(opinions[who].probabilities)
+    p[truth], p[other] = p[other], p[truth]
+    return (*opinions[:who], replace(opinions[who], probabilities=tuple(p)), *opinions[who + 1 :])
+
+
+def simulate_bluff(rng: np.random.Generator, n_options: int, n_specialists: int) -> tuple[Opinion, ...]:
+    """Specialists who agree, are sure of themselves, and whose stated reliability is chance.
+
+    What they say is drawn without a look at the truth: only the image can tell.
+    """
+    said = int(rng.integers(n_options))
+    logits = rng.normal(0.0, _OWN, (n_specialists, n_options))
+    logits[:, said] += rng.uniform(2.0, 5.0, n_specialists)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return tuple(
+        Opinion(
+            f"specialist {i + 1}",
+            tuple(float(x) for x in row),
+            float(np.clip(1 / n_options + rng.normal(0, 0.04), 0, 1)),
+        )
+        for i, row in enumerate(p)
+    )
+
+
 def simulate_neighbours(
     rng: np.random.Generator,
     truth: int,
@@ -122,11 +156,21 @@ def simulate_evidence(
     opinions: bool = True,
     neighbours: bool = True,
     skill: tuple[float, float] = (0.4, 5.0),
+    purity: float | None = None,
 ) -> Evidence:
-    """Evidence about one case; sizes vary (1-6 specialists, 3-15 neighbours)."""
+    """Evidence about one case; sizes vary (1-6 specialists, 3-15 neighbours).
+
+    Args:
+        rng: source of randomness.
+        truth: position of the true option.
+        keys: option keys.
+        opinions, neighbours: which parts to make.
+        skill: see `simulate_opinions`.
+        purity: see `simulate_neighbours`.
+    """
     n_specialists = int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.05, 0.1, 0.2, 0.35, 0.2, 0.1]))
     n_neighbours = int(rng.choice([3, 5, 8, 10, 15], p=[0.1, 0.2, 0.1, 0.5, 0.1]))
     return Evidence(
         opinions=simulate_opinions(rng, truth, len(keys), n_specialists, skill=skill) if opinions else (),
-        neighbours=simulate_neighbours(rng, truth, keys, n_neighbours) if neighbours else (),
+        neighbours=simulate_neighbours(rng, truth, keys, n_neighbours, purity=purity) if neighbours else (),
     )
