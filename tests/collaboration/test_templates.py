@@ -60,11 +60,13 @@ def test_evidence_template_word_for_word() -> None:
     assert prompt.choices == ("benign", "malignant", "normal")
     assert prompt.text == (
         "Diagnose this image (breast ultrasound).\n"
-        "Options, with the specialists' mean probability and the share of the 4 most similar known cases:\n"
-        "- benign: 43%, similar 25%\n"
-        "- malignant: 47%, similar 75%\n"
-        "- normal: 10%, similar 0%\n"
+        "Options:\n"
+        "- benign\n"
+        "- malignant\n"
+        "- normal\n"
+        "Most similar known cases, share of 4: malignant 75%, benign 25%.\n"
         "Specialists (reliability): benign (74%), malignant (80%), benign. They disagree.\n"
+        "Specialists' mean probability: malignant 47%, benign 43%, normal 10%.\n"
         "Answer with one option."
     )
     alone = get_template("evidence").render(TASK, Evidence())
@@ -79,11 +81,13 @@ def test_letters_template_word_for_word() -> None:
     assert prompt.choices == ("A", "B", "C")
     assert prompt.text == (
         "Diagnose this image (breast ultrasound).\n"
-        "Options, with the specialists' mean probability and the share of the 4 most similar known cases:\n"
-        "A. benign: 43%, similar 25%\n"
-        "B. malignant: 47%, similar 75%\n"
-        "C. normal: 10%, similar 0%\n"
+        "Options:\n"
+        "A. benign\n"
+        "B. malignant\n"
+        "C. normal\n"
+        "Most similar known cases, share of 4: B 75%, A 25%.\n"
         "Specialists (reliability): A (74%), B (80%), A. They disagree.\n"
+        "Specialists' mean probability: B 47%, A 43%, C 10%.\n"
         "Answer with one letter."
     )
 

@@ -52,7 +52,11 @@ def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
 
 
 def test_the_shipped_recipe_reads() -> None:
-    assert [stage.name for stage in read_recipe(shipped_recipe()).stages] == ["collaborate", "practise"]
+    assert [stage.name for stage in read_recipe(shipped_recipe()).stages] == [
+        "collaborate",
+        "practise",
+        "weigh",
+    ]
 
 
 @pytest.mark.parametrize(

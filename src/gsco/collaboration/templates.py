@@ -14,14 +14,14 @@ gsco        yes               yes
 
 ``paper`` keeps the published structure (He et al. 2026: role, task, modality, closed options, labels of
 the similar cases, labels of the specialists, exactly one option) and is answered by the option's name.
-``evidence`` shows the same evidence with numbers, sorted by option, with reliability and conflict named;
+``evidence`` shows the same evidence with numbers, largest first, with reliability and conflict named;
 ``letters`` is the same with lettered options, answered by a letter.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gsco.cases import Task
@@ -113,51 +113,57 @@ def percent(value: float) -> str:
     return f"{round(100 * value)}%"
 
 
-def _told(task: Task, evidence: Evidence, marks: tuple[str, ...]) -> tuple[str, list[list[str]], list[str]]:
-    """Head of the option list, what is known about each option, and the closing line on the specialists."""
-    shown = []
-    facts: list[list[str]] = [[] for _ in task.options]
-    closing = []
+def _ranked(shares: Sequence[float], marks: tuple[str, ...]) -> str:
+    """``malignant 47%, benign 43%, normal 10%``: largest first, ties in option order, 0% left out.
+
+    In order, because a small language model reads who comes first sooner than which number is larger.
+    """
+    order = sorted(range(len(shares)), key=lambda i: -shares[i])
+    return ", ".join(f"{marks[i]} {percent(shares[i])}" for i in order if round(100 * shares[i]) > 0)
+
+
+def _told(task: Task, evidence: Evidence, marks: tuple[str, ...]) -> list[str]:
+    """What the evidence says, a line for each part, options by their marks."""
+    lines = []
+    if evidence.neighbours:
+        total = len(evidence.neighbours)
+        votes = [int(n) / total for n in evidence.neighbour_votes(task.keys)]
+        lines.append(f"Most similar known cases, share of {total}: {_ranked(votes, marks)}.")
     if evidence.opinions:
-        shown.append("the specialists' mean probability")
-        for fact, p in zip(facts, evidence.mean_probability(), strict=True):
-            fact.append(percent(float(p)))
         said = ", ".join(
             marks[o.choice] + (f" ({percent(o.reliability)})" if o.reliability is not None else "")
             for o in evidence.opinions
         )
         verdict = " They disagree." if evidence.conflict else " They agree."
-        closing = [f"Specialists (reliability): {said}." + (verdict if len(evidence.opinions) > 1 else "")]
-    if evidence.neighbours:
-        total = len(evidence.neighbours)
-        shown.append(f"the share of the {total} most similar known cases")
-        for fact, n in zip(facts, evidence.neighbour_votes(task.keys), strict=True):
-            fact.append(f"similar {percent(n / total)}")
-    head = f"Diagnose this image ({task.modality}).\nOptions" + (
-        f", with {' and '.join(shown)}:" if shown else ":"
-    )
-    return head, facts, closing
+        lines.append(f"Specialists (reliability): {said}." + (verdict if len(evidence.opinions) > 1 else ""))
+        mean = [float(p) for p in evidence.mean_probability()]
+        lines.append(f"Specialists' mean probability: {_ranked(mean, marks)}.")
+    return lines
 
 
 def _evidence(task: Task, evidence: Evidence) -> Prompt:
     _check(task, evidence)
-    head, facts, closing = _told(task, evidence, task.names)
     lines = [
-        f"- {name}: {', '.join(fact)}" if fact else f"- {name}"
-        for name, fact in zip(task.names, facts, strict=True)
+        f"Diagnose this image ({task.modality}).",
+        "Options:",
+        *(f"- {name}" for name in task.names),
+        *_told(task, evidence, task.names),
+        "Answer with one option.",
     ]
-    return Prompt("\n".join([head, *lines, *closing, "Answer with one option."]), task.names)
+    return Prompt("\n".join(lines), task.names)
 
 
 def _letters(task: Task, evidence: Evidence) -> Prompt:
     _check(task, evidence)
     marks = letters(len(task.options))
-    head, facts, closing = _told(task, evidence, marks)
     lines = [
-        f"{mark}. {name}: {', '.join(fact)}" if fact else f"{mark}. {name}"
-        for mark, name, fact in zip(marks, task.names, facts, strict=True)
+        f"Diagnose this image ({task.modality}).",
+        "Options:",
+        *(f"{mark}. {name}" for mark, name in zip(marks, task.names, strict=True)),
+        *_told(task, evidence, marks),
+        "Answer with one letter.",
     ]
-    return Prompt("\n".join([head, *lines, *closing, "Answer with one letter."]), marks)
+    return Prompt("\n".join(lines), marks)
 
 
 register_template(Template("paper", "labels only, as published; answered by the option's name", _paper))

@@ -21,8 +21,8 @@ class ScriptedGeneralist:
     """Answers by rule.
 
     Rules: ``first`` always takes the first choice; ``hash`` takes one by a hash of prompt and image;
-    ``percent`` takes the choice whose option line shows the highest percentage in the prompt (templates
-    ``evidence`` and ``letters``), else the first.
+    ``percent`` takes the choice that leads the last ranked line of the prompt (templates ``evidence`` and
+    ``letters``: the mean probability, else the similar cases), else the first.
     """
 
     def __init__(self, rule: str = "hash") -> None:
@@ -39,12 +39,10 @@ class ScriptedGeneralist:
             text = request.prompt + str(request.image)
             return int(hashlib.sha256(text.encode()).hexdigest(), 16) % len(request.choices)
         if self.rule == "percent":
-            shown = [
-                re.search(rf"^(?:- )?{re.escape(c)}(?:\. .*)?: (\d+)%", request.prompt, re.MULTILINE)
-                for c in request.choices
-            ]
-            values = [int(match.group(1)) if match else -1 for match in shown]
-            return int(np.argmax(values))
+            ranked = re.findall(r"^(?:Specialists' mean|Most similar).*?: (.*)", request.prompt, re.MULTILINE)
+            for i, choice in enumerate(request.choices):
+                if ranked and re.match(rf"{re.escape(choice)} \d+%", ranked[-1]):
+                    return i
         return 0
 
     def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:

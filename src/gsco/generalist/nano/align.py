@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import AutoTokenizer
 
 from gsco.cases import ImageRef
-from gsco.generalist.nano.assemble import assemble_base
-from gsco.generalist.nano.modeling import MedDrNanoForConditionalGeneration
+from gsco.generalist.nano.assemble import assemble_base, load_base
 from gsco.generalist.nano.vision_store import VisionStore
 
 SHARPNESS = 12.0  # cosine similarities times this are the logits
@@ -87,9 +85,7 @@ def align_projector(
 
     config = config or AlignConfig()
     folder = base or assemble_base(cache=cache)
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    model = MedDrNanoForConditionalGeneration.from_pretrained(str(folder), dtype=torch.float32)
-    model.eval()
+    model, tokenizer = load_base(folder)
     out.mkdir(parents=True, exist_ok=True)
     store = VisionStore.build(
         [e.image for e in examples],

@@ -128,6 +128,20 @@ def _assemble(*, language: Path, eye: Path, out: Path) -> None:
     tokenizer.save_pretrained(str(out))
 
 
+def load_base(folder: Path) -> tuple[MedDrNanoForConditionalGeneration, PreTrainedTokenizerBase]:
+    """The assembled base in float32 and evaluation mode, and its tokenizer."""
+    import torch
+    from transformers import AutoTokenizer
+    from transformers.utils import logging as hf_logging
+
+    from gsco.generalist.nano.modeling import MedDrNanoForConditionalGeneration
+
+    hf_logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    model = MedDrNanoForConditionalGeneration.from_pretrained(str(folder), dtype=torch.float32)
+    return model.eval(), tokenizer
+
+
 def load_nano(
     adapter: Path | None = None, *, cache: Path | None = None, merge: bool = True
 ) -> tuple[MedDrNanoForConditionalGeneration, PreTrainedTokenizerBase]:
@@ -145,16 +159,9 @@ def load_nano(
     check_adapter(folder)
     base = assemble_base(cache=cache)
 
-    import torch
     from peft import PeftModel
-    from transformers import AutoTokenizer
-    from transformers.utils import logging as hf_logging
 
-    from gsco.generalist.nano.modeling import MedDrNanoForConditionalGeneration
-
-    hf_logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(str(base))
-    model = MedDrNanoForConditionalGeneration.from_pretrained(str(base), dtype=torch.float32)
+    model, tokenizer = load_base(base)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
     except (RuntimeError, ValueError, KeyError, OSError) as error:

@@ -21,12 +21,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import SequentialSampler
-from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from gsco.errors import RunError
-from gsco.generalist.nano.assemble import assemble_base, check_adapter
+from gsco.generalist.nano.assemble import assemble_base, check_adapter, load_base
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
-from gsco.generalist.nano.modeling import MedDrNanoForConditionalGeneration
 from gsco.generalist.nano.vision_store import VisionStore
 from gsco.generalist.records import Record
 
@@ -203,10 +202,8 @@ def train_nano(
     work.mkdir(parents=True, exist_ok=True)
     facts = _facts(records, config, init, projector)
     _same_or_new(work / "facts.json", facts)
-    tokenizer = AutoTokenizer.from_pretrained(str(base))
     torch.manual_seed(config.seed)
-    model = MedDrNanoForConditionalGeneration.from_pretrained(str(base), dtype=torch.float32)
-    model.eval()
+    model, tokenizer = load_base(base)
     images = [r.image for r in records if r.image is not None]
     store = VisionStore.build(images, model, work, views=config.views, seed=config.seed, progress=progress)
     model = get_peft_model(
