@@ -247,6 +247,11 @@ def test_any_numbers_scale_without_warning(values: np.ndarray) -> None:
     assert scaled.dtype == np.uint8 and scaled.shape == values.shape
 
 
+def test_a_span_beyond_the_largest_float() -> None:
+    top = np.finfo(np.float64).max
+    assert scale_to_uint8(np.array([[top, 0.0, -top]])).tolist() == [[255, 128, 0]]
+
+
 # what is not an image
 
 

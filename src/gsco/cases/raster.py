@@ -19,6 +19,7 @@ million pixels Pillow refuses to open a file, whatever `max_pixels` says.
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -141,6 +142,8 @@ def scale_to_uint8(values: NDArray[Any], *, where: str | None = None) -> NDArray
     if values.dtype.kind == "f" and low_f >= 0.0 and high_f <= 1.0:
         low_f, high_f = 0.0, 1.0
     wide_values[~finite] = low_f
+    if math.isinf(high_f - low_f):  # a span beyond the largest float
+        wide_values, low_f, high_f = wide_values / 4, low_f / 4, high_f / 4
     return unit_to_uint8((wide_values - low_f) / (high_f - low_f if high_f > low_f else 1.0))
 
 
