@@ -141,29 +141,28 @@ def _told(task: Task, evidence: Evidence, marks: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def _evidence(task: Task, evidence: Evidence) -> Prompt:
+def _figures(
+    task: Task, evidence: Evidence, choices: tuple[str, ...], listed: Sequence[str], what: str
+) -> Prompt:
     _check(task, evidence)
     lines = [
         f"Diagnose this image ({task.modality}).",
         "Options:",
-        *(f"- {name}" for name in task.names),
-        *_told(task, evidence, task.names),
-        "Answer with one option.",
+        *listed,
+        *_told(task, evidence, choices),
+        f"Answer with one {what}.",
     ]
-    return Prompt("\n".join(lines), task.names)
+    return Prompt("\n".join(lines), choices)
+
+
+def _evidence(task: Task, evidence: Evidence) -> Prompt:
+    return _figures(task, evidence, task.names, [f"- {name}" for name in task.names], "option")
 
 
 def _letters(task: Task, evidence: Evidence) -> Prompt:
-    _check(task, evidence)
     marks = letters(len(task.options))
-    lines = [
-        f"Diagnose this image ({task.modality}).",
-        "Options:",
-        *(f"{mark}. {name}" for mark, name in zip(marks, task.names, strict=True)),
-        *_told(task, evidence, marks),
-        "Answer with one letter.",
-    ]
-    return Prompt("\n".join(lines), marks)
+    listed = [f"{mark}. {name}" for mark, name in zip(marks, task.names, strict=True)]
+    return _figures(task, evidence, marks, listed, "letter")
 
 
 register_template(Template("paper", "labels only, as published; answered by the option's name", _paper))

@@ -76,10 +76,13 @@ def p_text(p: float | None) -> str:
 
 
 def outcome(row: Mapping[str, Any]) -> str:
-    """``better``, ``worse`` or ``open``; decided only where interval and p-value agree."""
+    """``better``, ``worse`` or ``open``.
+
+    Decided only where the interval and the p-value, corrected for the number of comparisons, agree.
+    """
     if row.get("low") is None or row.get("high") is None or row.get("difference") is None:
         return "open"
-    if row["p_value"] >= ALPHA or row["low"] <= 0 <= row["high"]:
+    if row["p_holm"] >= ALPHA or row["low"] <= 0 <= row["high"]:
         return "open"
     return "better" if row["difference"] > 0 else "worse"
 
@@ -100,7 +103,8 @@ def comparison_sentence(row: Mapping[str, Any], arms: Mapping[str, Mapping[str, 
     return (
         f"{arm_name(row['a'])}: {METRIC_NAMES.get(metric, metric)} {number(a and a['value'])} {interval(a)} "
         f"against {number(b and b['value'])} {interval(b)} for {with_article(row['b'])}; difference "
-        f"{signed(row['difference'])} {interval(difference)}, {p_text(row['p_value'])}: {outcome_text(row)}."
+        f"{signed(row['difference'])} {interval(difference)}, {p_text(row['p_value'])} "
+        f"(Holm {number(row['p_holm'])}): {outcome_text(row)}."
     )
 
 
