@@ -101,6 +101,7 @@ def render_report(
             name: _shown(more[name]) for name in ("card", "index", "generalist", "leakage") if more.get(name)
         },
         specialists=_specialists(more.get("specialists") or [], more.get("best_specialist")),
+        constant_name=next(o["name"] for o in options if o["key"] == metrics["constant"]["key"]),
         letters=[_letter(i, len(options)) for i in range(len(options))],
         headline=wording.headline(metrics["comparisons"], focus_arm(list(metrics["arms"]))),
         verdicts=_verdicts(metrics),
