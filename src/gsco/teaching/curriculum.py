@@ -27,12 +27,24 @@ from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import TEMPLATES, Prompt
 from gsco.generalist.records import Record
+from gsco.teaching.invented_names import meaningless_names, mixed_names, one_noun, one_quality, one_stem
 from gsco.teaching.simulate import simulate_bluff, simulate_evidence, with_dissenter
 from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
 
-MIXTURE: dict[str, float] = {"see": 0.38, "hear": 0.32, "doubt": 0.04, "foreign": 0.22, "ask": 0.04}
+MIXTURE: dict[str, float] = {"see": 0.36, "hear": 0.3, "doubt": 0.04, "foreign": 0.27, "ask": 0.03}
 ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
 _TEMPLATES = {"evidence": 0.8, "paper": 0.12, "letters": 0.08}
+_INVENTED = {
+    "stem": one_stem,
+    "quality": one_quality,
+    "noun": one_noun,
+    "mixed": mixed_names,
+    "meaningless": meaningless_names,
+}
+_FOREIGN_NAMES = {
+    "field": 0.36, "fields": 0.08, "code": 0.08,
+    "stem": 0.1, "quality": 0.07, "noun": 0.07, "mixed": 0.14, "meaningless": 0.1,
+}  # fmt: skip
 
 
 class _Arms:
@@ -93,19 +105,21 @@ def _endless(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
 
 
 def _foreign_task(rng: np.random.Generator) -> Task:
-    n = int(rng.choice([2, 3, 4, 5, 6, 7, 8], p=[0.2, 0.22, 0.16, 0.14, 0.1, 0.12, 0.06]))
+    n = int(rng.choice([2, 3, 4, 5, 6, 7, 8], p=[0.16, 0.18, 0.15, 0.15, 0.12, 0.14, 0.1]))
     modality = str(rng.choice(sorted(TERMS)))
-    style = rng.random()
-    if style < 0.7:
+    style = str(rng.choice(list(_FOREIGN_NAMES), p=list(_FOREIGN_NAMES.values())))
+    if style == "field":
         pool = TERMS[modality]
         names = [str(x) for x in rng.choice(pool, size=min(n, len(pool)), replace=False)]
-    elif style < 0.85:
+    elif style == "fields":
         pool = tuple(itertools.chain.from_iterable(TERMS.values()))
         names = [str(x) for x in rng.choice(sorted(set(pool)), size=n, replace=False)]
-    else:
+    elif style == "code":
         word = str(rng.choice(CODES))
         marks = rng.choice(np.arange(1, 30), size=n, replace=False)
         names = [f"{word} {mark}" for mark in marks]
+    else:
+        names = _INVENTED[style](rng, n)
     return Task("diagnosis", modality, tuple(Option(name, name) for name in names))
 
 
@@ -180,7 +194,8 @@ def _known(
     task = dataset.task
     truth = int(dataset.targets([case])[0])
     order = [int(i) for i in rng.permutation(len(task.options))]
-    if len(order) > 2 and rng.random() < 0.2:
+    # One option fewer now and then; not where the reliability that is stated is the chance of all of them.
+    if len(order) > 2 and kind != "doubt" and rng.random() < 0.2:
         order.remove(int(rng.choice([i for i in order if i != truth])))
     shown, found = _permuted(task, found, order)
     shown = _renamed(rng, shown)
@@ -199,8 +214,8 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
 def _foreign(rng: np.random.Generator, identity: str, source: str, case: Case, arms: _Arms) -> Record:
     task = _foreign_task(rng)
     truth = int(rng.integers(len(task.options)))
-    # Half of them are clear, or the noise of hard ones hides what there is to learn: to read.
-    clear = rng.random() < 0.5
+    # More than half of them are clear, or the noise of hard ones hides what there is to learn: to read.
+    clear = rng.random() < 0.55
     skill = (2.5, 6.0) if clear else (1.0, 5.0)
     purity = float(rng.uniform(0.6, 1.0)) if clear else None
     found = simulate_evidence(rng, truth, task.keys, skill=skill, purity=purity)
@@ -208,7 +223,7 @@ def _foreign(rng: np.random.Generator, identity: str, source: str, case: Case, a
     if clear and len(found.opinions) > 2 and rng.random() < 0.4:
         found = replace(found, opinions=with_dissenter(rng, found.opinions, truth))
     prompt = _render(rng, task, found)
-    with_image = rng.random() < 0.4
+    with_image = rng.random() < 0.5
     return Record(
         identity,
         "foreign",
