@@ -27,6 +27,8 @@ ARMS = {
     "majority_vote",
     "mean_probability",
     "neighbour_vote",
+    *(f"{arm}_uncalibrated" for arm in GENERALIST_ARMS),
+    "mean_probability_calibrated",
 }
 
 
@@ -37,6 +39,8 @@ def lines_of(run: Path) -> list[dict[str, Any]]:
 def test_a_run_leaves_what_the_docs_say(finished_run: Path) -> None:
     held = {path.name for path in finished_run.iterdir()}
     assert held >= {
+        "calibration.json",
+        "calibration.jsonl",
         "cases.jsonl",
         "config.yaml",
         "dataset.json",
@@ -374,7 +378,7 @@ def test_all_arms_of_an_image_are_neighbouring_requests(
     witness = Witness()
     config = RunConfig(data=folder, **{**quick, "batch_cases": 3})
     gsco.run(config, tmp_path / "run", generalist=witness, cache=feature_cache)
-    assert [len(batch) for batch in witness.batches] == [12, 12, 8]
+    assert [len(batch) for batch in witness.batches] == [12, 12, 8] * 2  # validation, then test
     for batch in witness.batches:
         images = [str(request.image) for request in batch]
         assert [images[i : i + 4] for i in range(0, len(images), 4)] == [[image] * 4 for image in images[::4]]

@@ -19,7 +19,16 @@ import pytest
 from gsco.evaluation.config import RunConfig
 
 CLI = (sys.executable, "-m", "gsco")
-SAME = ("metrics.json", "cases.jsonl", "specialists.json", "leakage.json", "dataset.json", "config.yaml")
+SAME = (
+    "metrics.json",
+    "cases.jsonl",
+    "calibration.json",
+    "calibration.jsonl",
+    "specialists.json",
+    "leakage.json",
+    "dataset.json",
+    "config.yaml",
+)
 
 SCRIPT = """
 import json, os, resource, signal, sys
@@ -106,21 +115,23 @@ def test_killed_at_random_moments(
     assert_same(tmp_path / "run", finished_run)
 
 
-def test_killed_while_answering_repeats_no_batch(
-    start: Callable[..., subprocess.Popen[str]], finished_run: Path, tmp_path: Path
+@pytest.mark.parametrize("log_name", ["calibration.jsonl", "cases.jsonl"])
+def test_killed_while_asking_repeats_no_batch(
+    log_name: str, start: Callable[..., subprocess.Popen[str]], finished_run: Path, tmp_path: Path
 ) -> None:
-    process = start(die_at_call=3)
+    fits = json.loads((finished_run / "calibration.json").read_text())["arms"]
+    batches = -(-fits["gsco"]["n"] // 2)  # of two cases, before the first that is answered
+    before = 0 if log_name == "calibration.jsonl" else batches
+    process = start(die_at_call=before + 3)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    log = tmp_path / "run" / "cases.jsonl"
-    assert (
-        len({json.loads(line)["case_id"] for line in log.read_text().splitlines()}) == 4
-    )  # two batches of two
+    log = tmp_path / "run" / log_name
+    assert len({json.loads(line)["case_id"] for line in log.read_text().splitlines()}) == 4  # two batches
     with log.open("a") as stream:  # a write that the kill cut short
         stream.write('{"schema":1,"case_id":"images/phantom_000')
     said = finish(start())
     n = json.loads((finished_run / "metrics.json").read_text())["n"]
-    assert said.split() == ["calls", str(-(-n // 2) - 2)]
+    assert said.split() == ["calls", str(batches + -(-n // 2) - before - 2)]
     assert_same(tmp_path / "run", finished_run)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gsco.cases import Case, Dataset
-from gsco.collaboration import Collaboration, Evidence, controls, get_template
+from gsco.collaboration import Answer, Collaboration, Evidence, OptionCalibration, controls, get_template
 from gsco.errors import RunError
-from gsco.evaluation.logline import make_line
+from gsco.evaluation.logline import CALIBRATED, UNCALIBRATED, make_line
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.work import Work
 from gsco.generalist import Generalist
@@ -22,11 +26,9 @@ def answer_cases(
     *,
     best: str,
     generalist: Generalist | None,
+    calibrations: Mapping[str, OptionCalibration] | None = None,
 ) -> list[dict[str, Any]]:
     """Append a line per case and arm to the log, leaving out those that stand in it already.
-
-    Batches are formed by position, never by what is left: a resumed run hands the generalist the same
-    batches as an unbroken one, so that its answers are the same to the last digit.
 
     Args:
         work: folder, settings and progress.
@@ -35,57 +37,105 @@ def answer_cases(
         evidence: what is known about each, aligned with `cases`.
         best: the specialist that was best on validation.
         generalist: None where no generalist arm is asked for.
+        calibrations: by arm; such an arm's answer is logged calibrated, and as it was beside it.
 
     Returns:
         All lines of the log, in its order.
     """
+
+    def voices(case: Case, known: Evidence, answers: list[Answer]) -> list[Answer]:
+        said = [*answers, *controls(case, dataset.task, known, best=best)]
+        return [each for answer in said for each in calibrated(answer, calibrations or {})]
+
+    return _ask(work, work.folder.log, "answering", dataset, cases, evidence, generalist, voices)
+
+
+def ask_for_calibration(
+    work: Work,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    evidence: Sequence[Evidence],
+    generalist: Generalist,
+) -> list[dict[str, Any]]:
+    """The same for labelled validation cases and the generalist's arms alone, to a log of their own."""
+    return _ask(
+        work,
+        work.folder.calibration_log,
+        "asking about validation cases",
+        dataset,
+        cases,
+        evidence,
+        generalist,
+        lambda _case, _known, answers: answers,
+    )
+
+
+def calibrated(answer: Answer, calibrations: Mapping[str, OptionCalibration]) -> list[Answer]:
+    """The answers that go to the log for one answer: itself, or a calibrated one and itself.
+
+    A generalist arm keeps its name when calibrated, and what it said stands beside it as
+    ``<arm>_uncalibrated``; a control stays as it is, and its calibrated form is ``<control>_calibrated``.
+    """
+    fit = calibrations.get(answer.arm)
+    if fit is None or answer.probabilities is None:
+        return [answer]
+    keys = list(answer.probabilities)
+    p = fit.apply(list(answer.probabilities.values()))
+    mended = replace(
+        answer,
+        prediction=keys[int(np.argmax(p))],
+        probabilities=dict(zip(keys, map(float, p), strict=True)),
+    )
+    if answer.prompt is None:
+        return [answer, replace(mended, arm=answer.arm + CALIBRATED)]
+    return [mended, replace(answer, arm=answer.arm + UNCALIBRATED, prompt=None)]
+
+
+def _ask(
+    work: Work,
+    log: Path,
+    stage: str,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    evidence: Sequence[Evidence],
+    generalist: Generalist | None,
+    voices: Callable[[Case, Evidence, list[Answer]], list[Answer]],
+) -> list[dict[str, Any]]:
+    """Go through the cases in batches formed by position, never by what is left.
+
+    So a resumed run hands the generalist the same batches as an unbroken one, and its answers are the
+    same to the last digit.
+    """
     config, folder = work.config, work.folder
-    lines = folder.recover_log()
+    lines = folder.recover_log(log)
     done = {(line["case_id"], line["arm"]) for line in lines}
     wanted = {case.id for case in cases}
     strange = sorted({case_id for case_id, _ in done} - wanted)
     if strange:
         raise RunError(
             f"has answers to a case that is not to be answered: {strange[0]}",
-            where=str(folder.log),
+            where=str(log),
             remedy="Start a new run with another --out.",
         )
+    arms = config.arms if generalist is not None else ()
     collaboration = None
     if generalist is not None:
         collaboration = Collaboration(generalist, get_template(config.template), config.mode, parse_option)
-    with work.stage("answering", total=len(cases)) as step:
+    with work.stage(stage, total=len(cases)) as step:
         for start in range(0, len(cases), config.batch_cases):
             batch = cases[start : start + config.batch_cases]
             known = evidence[start : start + config.batch_cases]
-            fresh = _answer_batch(work, dataset, batch, known, best, collaboration, done)
-            folder.append(fresh)
+            by_case: dict[str, list[Answer]] = {case.id: [] for case in batch}
+            if collaboration is not None and any((c.id, arm) not in done for c in batch for arm in arms):
+                for answer in collaboration.answer(batch, dataset.task, known, arms):
+                    by_case[answer.case_id].append(answer)
+            fresh = [
+                make_line(case, answer, found, dataset=dataset.name)
+                for case, found in zip(batch, known, strict=True)
+                for answer in voices(case, found, by_case[case.id])
+                if (case.id, answer.arm) not in done
+            ]
+            folder.append(fresh, log)
             lines.extend(fresh)
             step(start + len(batch))
     return lines
-
-
-def _answer_batch(
-    work: Work,
-    dataset: Dataset,
-    batch: Sequence[Case],
-    known: Sequence[Evidence],
-    best: str,
-    collaboration: Collaboration | None,
-    done: set[tuple[str, str]],
-) -> list[dict[str, Any]]:
-    """Lines of one batch that are not in the log yet, case by case, generalist arms before controls."""
-    arms = work.config.arms if collaboration is not None else ()
-    asked = any((case.id, arm) not in done for case in batch for arm in arms)
-    by_case: dict[str, list[Any]] = {case.id: [] for case in batch}
-    if collaboration is not None and asked:
-        for answer in collaboration.answer(batch, dataset.task, known, arms):
-            by_case[answer.case_id].append(answer)
-    fresh = []
-    for case, evidence in zip(batch, known, strict=True):
-        answers = by_case[case.id] + controls(case, dataset.task, evidence, best=best)
-        fresh += [
-            make_line(case, answer, evidence, dataset=dataset.name)
-            for answer in answers
-            if (case.id, answer.arm) not in done
-        ]
-    return fresh

@@ -10,6 +10,8 @@ from gsco.cases import Case, ImageRef, Option, Task
 from gsco.collaboration import GENERALIST_ARMS, Answer, Collaboration, Evidence, controls, get_template
 from gsco.embedded import cache_home
 from gsco.errors import DatasetError, RunError
+from gsco.evaluation.answering import calibrated
+from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.environment import set_threads
 from gsco.evaluation.logline import kind_of
@@ -58,7 +60,8 @@ class Diagnosis:
         generalist: its name.
         label: option key of the answer; None where a free text could not be read.
         options: the closed options, in order.
-        probabilities: option key → probability; None in ``generate`` mode.
+        probabilities: option key → probability, calibrated as the run was; None in ``generate`` mode.
+        uncalibrated: what the generalist said before that; None where nothing was calibrated.
         voices: the arm asked for, the generalist alone, the controls and each specialist.
         neighbours: the most similar known cases.
         known_case: a warning where the image is, or nearly is, a case the parts were made from; else None.
@@ -72,6 +75,7 @@ class Diagnosis:
     label: str | None
     options: tuple[Option, ...]
     probabilities: dict[str, float] | None
+    uncalibrated: dict[str, float] | None
     voices: tuple[Voice, ...]
     neighbours: tuple[Neighbour, ...]
     known_case: str | None
@@ -106,7 +110,8 @@ def diagnose(
         image: an image or DICOM file.
         run: the run folder whose parts are used.
         arm: ``generalist``, ``moed``, ``rad`` or ``gsco``.
-        generalist: another one than the run's: an object, or what `gsco.load_generalist` takes.
+        generalist: another one than the run's, then taken at its word: an object, or what
+            `gsco.load_generalist` takes.
         cache: where features are kept; ``$GSCO_CACHE`` or ``~/.cache/gsco`` by default.
         progress: where progress goes; nowhere by default.
 
@@ -145,6 +150,11 @@ def diagnose(
             [case], task, [evidence], tuple(dict.fromkeys((arm, "generalist")))
         )
     best = str(chosen["best"])
+    said = answers[0]
+    asked = folder.read_json("generalist.json")
+    if asked is not None and asked["fingerprint"] == model.fingerprint:  # else it was fitted to another
+        fits = read_calibrations(folder)
+        answers = [calibrated(each, fits)[0] for each in answers]
     answer = answers[0]
     voices = [*answers, *controls(case, task, evidence, best=best)]
     return Diagnosis(
@@ -154,6 +164,7 @@ def diagnose(
         label=answer.prediction,
         options=task.options,
         probabilities=answer.probabilities,
+        uncalibrated=None if said is answer else said.probabilities,
         voices=tuple(_voice(said, evidence, best) for said in voices if said.arm != "best_specialist"),
         neighbours=evidence.neighbours,
         known_case=_known(case, evidence, config),

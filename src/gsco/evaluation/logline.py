@@ -9,6 +9,8 @@ from gsco.cases import Case
 from gsco.collaboration import GENERALIST_ARMS, Answer, Evidence
 
 SCHEMA = 1
+CALIBRATED = "_calibrated"
+UNCALIBRATED = "_uncalibrated"
 
 
 def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -> dict[str, Any]:
@@ -45,9 +47,11 @@ def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -
 
 
 def kind_of(arm: str) -> str:
-    """``generalist``, ``specialist`` or ``control``."""
+    """``generalist``, ``uncalibrated`` (a generalist arm at its word), ``specialist`` or ``control``."""
     if arm in GENERALIST_ARMS:
         return "generalist"
+    if arm.endswith(UNCALIBRATED):
+        return "uncalibrated"
     return "specialist" if arm.startswith("specialist:") else "control"
 
 

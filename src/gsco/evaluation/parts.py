@@ -86,14 +86,14 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
     return Parts(backbone, index, specialists, best)
 
 
-def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts) -> list[Evidence]:
-    """What is known about each case before the generalist speaks, aligned with `cases`."""
+def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[Evidence]:
+    """What is known about each case of a split before the generalist speaks, aligned with `cases`."""
     opinions = []
     for specialist in parts.specialists:
-        ids, probabilities = _read_predictions(work, specialist.name, work.config.split)
+        ids, probabilities = _read_predictions(work, specialist.name, split)
         row = {case_id: i for i, case_id in enumerate(ids)}
         opinions.append((specialist, probabilities, row))
-    neighbours = _neighbours(work, cases, parts)
+    neighbours = _neighbours(work, cases, parts, split)
     return [
         Evidence(
             tuple(
@@ -166,8 +166,8 @@ def _index(
     return CaseIndex.from_pretrained(folder, expect_encoder=backbone.fingerprint)
 
 
-def _neighbours(work: Work, cases: Sequence[Case], parts: Parts) -> list[tuple[Neighbour, ...]]:
-    features = _embed(work, parts.backbone, cases, "cases to answer")
+def _neighbours(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[tuple[Neighbour, ...]]:
+    features = _embed(work, parts.backbone, cases, f"{split} cases")
     return parts.index.search(features, work.config.neighbours)
 
 

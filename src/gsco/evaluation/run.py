@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gsco.embedded import cache_home
 from gsco.errors import RunError
 from gsco.evaluation.answering import answer_cases
+from gsco.evaluation.calibrating import calibrate
 from gsco.evaluation.conclusion import RunResult, conclude
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_dataset
@@ -155,10 +156,10 @@ def _execute(
     if config.arms:
         generalist = _ready_generalist(work, generalist)
     parts = make_parts(work, dataset, cases)
-    evidence = gather_evidence(work, cases, parts)
-    lines = answer_cases(
-        work, dataset, cases, evidence, best=parts.best, generalist=generalist if config.arms else None
-    )
+    asked = generalist if config.arms else None
+    fits = calibrate(work, dataset, cases, parts, asked)
+    evidence = gather_evidence(work, cases, parts, config.split)
+    lines = answer_cases(work, dataset, cases, evidence, best=parts.best, generalist=asked, calibrations=fits)
     return conclude(work, lines, dataset=dataset)
 
 

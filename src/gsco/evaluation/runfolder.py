@@ -133,6 +133,11 @@ class RunFolder:
         return self.path / "cases.jsonl"
 
     @property
+    def calibration_log(self) -> Path:
+        """What each generalist arm says about labelled validation cases, a line per case and arm."""
+        return self.path / "calibration.jsonl"
+
+    @property
     def metrics(self) -> Path:
         """Figures, recomputable from the log alone."""
         return self.path / "metrics.json"
@@ -265,8 +270,8 @@ class RunFolder:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def append(self, lines: Sequence[dict[str, Any]]) -> None:
-        """Append lines to the log in one synced write; on failure the log is as it was before.
+    def append(self, lines: Sequence[dict[str, Any]], log: Path | None = None) -> None:
+        """Append lines to the log (or another one) in one synced write; on failure it is as it was before.
 
         Raises:
             StorageError: the disk is full or may not be written to.
@@ -277,7 +282,8 @@ class RunFolder:
             json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
             for line in lines
         ).encode("utf-8")
-        with storage_errors(self.log), self.log.open("ab", buffering=0) as stream:
+        log = log or self.log
+        with storage_errors(log), log.open("ab", buffering=0) as stream:
             before = stream.seek(0, os.SEEK_END)
             try:
                 view = memoryview(data)
@@ -289,18 +295,19 @@ class RunFolder:
                     stream.truncate(before)
                 raise
 
-    def recover_log(self) -> list[dict[str, Any]]:
-        """Lines of the log, after cutting off a torn end; earlier damage is an error, not a guess.
+    def recover_log(self, log: Path | None = None) -> list[dict[str, Any]]:
+        """Lines of the log (or another one), its torn end cut off; earlier damage is an error, not a guess.
 
         Raises:
             RunError: a line before the last one is not JSON, or one case and arm stands twice.
         """
         lines: list[dict[str, Any]] = []
-        if not self.log.is_file():
+        log = log or self.log
+        if not log.is_file():
             return lines
         good = 0
         seen: set[tuple[str, str]] = set()
-        data = self.log.read_bytes()
+        data = log.read_bytes()
         while good < len(data):
             end = data.find(b"\n", good)
             if end < 0:
@@ -314,20 +321,20 @@ class RunFolder:
                     break  # the torn line itself, closed by a stray newline
                 raise RunError(
                     f"line {number} is damaged",
-                    where=str(self.log),
+                    where=str(log),
                     remedy="Start the run again in a new folder.",
                 ) from None
             if key in seen:
                 raise RunError(
                     f"line {number} repeats case {key[0]!r}, arm {key[1]!r}",
-                    where=str(self.log),
+                    where=str(log),
                     remedy="Start the run again in a new folder.",
                 )
             seen.add(key)
             lines.append(line)
             good = end + 1
         if good < len(data):
-            with storage_errors(self.log), self.log.open("r+b") as stream:
+            with storage_errors(log), log.open("r+b") as stream:
                 stream.truncate(good)
                 os.fsync(stream.fileno())
         return lines

@@ -27,6 +27,7 @@ COMPARISONS: tuple[tuple[str, str], ...] = (
     ("gsco", "best_specialist"),
     ("gsco", "majority_vote"),
     ("gsco", "mean_probability"),
+    ("gsco", "mean_probability_calibrated"),
     ("gsco", "neighbour_vote"),
     ("gsco", "generalist"),
     ("moed", "majority_vote"),
@@ -47,6 +48,7 @@ ARM_ORDER = (
     "best_specialist",
     "majority_vote",
     "mean_probability",
+    "mean_probability_calibrated",
     "neighbour_vote",
 )
 

@@ -19,6 +19,7 @@ MAX_CASES = 60
 _PICTURED = ("gsco", "best_specialist", "mean_probability")
 _GROUPS = (
     ("generalist", "Asking the generalist"),
+    ("uncalibrated", "The generalist at its word, before calibration"),
     ("control", "Controls: the same evidence without it"),
     ("specialist", "Each specialist"),
 )

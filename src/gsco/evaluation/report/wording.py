@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gsco.evaluation.logline import UNCALIBRATED
+
 ARM_NAMES: dict[str, str] = {
     "generalist": "generalist alone",
     "moed": "+ specialists (MoED)",
@@ -13,6 +15,7 @@ ARM_NAMES: dict[str, str] = {
     "best_specialist": "best specialist",
     "majority_vote": "majority vote",
     "mean_probability": "mean probability",
+    "mean_probability_calibrated": "mean probability, calibrated",
     "neighbour_vote": "neighbour vote",
 }
 ARM_NOTES: dict[str, str] = {
@@ -23,6 +26,7 @@ ARM_NOTES: dict[str, str] = {
     "best_specialist": "chosen on validation",
     "majority_vote": "of the same specialists",
     "mean_probability": "of the same specialists",
+    "mean_probability_calibrated": "on the same validation cases as the generalist's arms",
     "neighbour_vote": "of the same similar cases",
 }
 METRIC_NAMES: dict[str, str] = {
@@ -34,12 +38,21 @@ METRIC_NAMES: dict[str, str] = {
     "brier": "Brier",
     "nll": "NLL",
 }
-_TAKES_ARTICLE = {"generalist", "best_specialist", "majority_vote", "mean_probability", "neighbour_vote"}
+_TAKES_ARTICLE = {
+    "generalist",
+    "best_specialist",
+    "majority_vote",
+    "mean_probability",
+    "mean_probability_calibrated",
+    "neighbour_vote",
+}
 ALPHA = 0.05
 
 
 def arm_name(arm: str) -> str:
     """``gsco`` → ``GSCo (both)``, ``specialist:knn`` → ``knn``."""
+    if arm.endswith(UNCALIBRATED):
+        return f"{arm_name(arm.removesuffix(UNCALIBRATED))}, uncalibrated"
     return ARM_NAMES.get(arm, arm.removeprefix("specialist:"))
 
 

@@ -1,0 +1,104 @@
+"""Before the answers count: each generalist arm is asked about labelled validation cases.
+
+A temperature and a bias per option are fitted on what it says (`fit_option_calibration`). The same fit is
+made for the mean probability of the specialists, as a control: what calibrating alone can do, without a
+generalist. Cases to be answered are never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gsco.cases import Case, Dataset
+from gsco.collaboration import Evidence, OptionCalibration, fit_option_calibration
+from gsco.evaluation.answering import ask_for_calibration
+from gsco.evaluation.data import draw
+from gsco.evaluation.parts import Parts, gather_evidence
+from gsco.evaluation.runfolder import RunFolder
+from gsco.evaluation.work import Work
+from gsco.generalist import Generalist
+
+CONTROL = "mean_probability"
+_FILE = "calibration.json"
+
+
+def calibrate(
+    work: Work, dataset: Dataset, cases: Sequence[Case], parts: Parts, generalist: Generalist | None
+) -> dict[str, OptionCalibration]:
+    """Fit on validation what the answers to `cases` are calibrated by, and write ``calibration.json``.
+
+    Args:
+        work: folder, settings and progress.
+        dataset: all cases.
+        cases: those to be answered; no more than so many are asked about here.
+        parts: specialists and index.
+        generalist: who is asked; None where no generalist arm is.
+
+    Returns:
+        By arm, and for mean probability; empty where nothing is calibrated (`calibration_cases` 0, free
+        generation, validation cases answered themselves, no generalist).
+    """
+    config = work.config
+    most = min(config.calibration_cases, len(cases))
+    if generalist is None or not most or config.mode != "score" or config.split == "val":
+        return {}
+    known = read_calibrations(work.folder)
+    if known:
+        return known
+    labelled = draw([case for case in dataset.split("val") if case.label is not None], most, config.seed)
+    evidence = gather_evidence(work, labelled, parts, "val")
+    lines = ask_for_calibration(work, dataset, labelled, evidence, generalist)
+    fits = _fit(lines, dataset.task.keys)
+    fits[CONTROL] = _fit_control(labelled, evidence, dataset.task.keys)
+    work.folder.write_json(_FILE, _to_json(fits, dataset.task.keys))
+    return fits
+
+
+def read_calibrations(folder: RunFolder) -> dict[str, OptionCalibration]:
+    """What a run was calibrated by, by arm; empty where it was not."""
+    found = folder.read_json(_FILE)
+    return {
+        arm: OptionCalibration(fit["temperature"], tuple(fit["bias"].values()), fit["n"])
+        for arm, fit in (found or {"arms": {}})["arms"].items()
+    }
+
+
+def _fit(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, OptionCalibration]:
+    position = {key: i for i, key in enumerate(keys)}
+    by_arm: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        by_arm.setdefault(line["arm"], []).append(line)
+    return {
+        arm: fit_option_calibration(
+            np.asarray([[row["probabilities"][key] for key in keys] for row in rows]),
+            [position[row["reference"]] for row in rows],
+        )
+        for arm, rows in by_arm.items()
+    }
+
+
+def _fit_control(
+    cases: Sequence[Case], evidence: Sequence[Evidence], keys: Sequence[str]
+) -> OptionCalibration:
+    return fit_option_calibration(
+        np.stack([known.mean_probability() for known in evidence]),
+        [keys.index(str(case.label)) for case in cases],
+    )
+
+
+def _to_json(fits: Mapping[str, OptionCalibration], keys: Sequence[str]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "method": "softmax(log p / temperature + bias), fitted on labelled validation cases",
+        "arms": {
+            arm: {
+                "n": fit.n,
+                "temperature": fit.temperature,
+                "bias": dict(zip(keys, fit.bias, strict=True)),
+            }
+            for arm, fit in fits.items()
+        },
+    }
