@@ -85,7 +85,7 @@ def main() -> None:
             nano.score_options(requests)
 
         alone(ask("paper", ("gsco",))[:2], generate=True)  # warm up
-        names, lettered = ask("paper", ("gsco",)), ask("evidence", ("gsco",))
+        names, lettered = ask("paper", ("gsco",)), ask("letters", ("gsco",))
         show(
             f"One request ({len(names)} images, {len(dataset.task.options)} options)",
             [

@@ -88,6 +88,8 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
             "majority_vote": ("control", votes),
             "mean_probability": ("control", mean),
             "neighbour_vote": ("control", nearest.astype(float)),
+            "gsco_uncalibrated": ("uncalibrated", said["gsco"] ** 3 / (said["gsco"] ** 3).sum()),
+            "mean_probability_calibrated": ("control", mean**2 / (mean**2).sum()),
             **{f"specialist:{name}": ("specialist", p) for name, p in opinions.items()},
         }
         for arm, (kind, p) in arms.items():
@@ -158,6 +160,13 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
             "index": {"cases": 500, "version": "3f9c2a", "backbone": "efficientnet-lite0"},
             "leakage": ["2 near-duplicates of test cases were left out of the index"],
             "card": {"licence": "CC BY 4.0", "source": "made up for this test"},
+            "calibration": {
+                "schema": 1,
+                "arms": {
+                    arm: {"n": 48, "temperature": 1.4321, "bias": dict.fromkeys(keys, -0.256)}
+                    for arm in ("mean_probability", "gsco")
+                },
+            },
             "skipped": ["images/broken_7.png: is truncated"],
             "images": {case_id: case_id for case_id in ids},
         },
@@ -213,6 +222,10 @@ def test_it_says_what_it_must(page: str, given: dict[str, Any]) -> None:
         "300 resamples",
         "999 shuffles",
         "hm, hard to say",
+        "The generalist at its word, before calibration",
+        "GSCo (both), uncalibrated",
+        "asked about 48 labelled validation cases",
+        "1.43benign tumour −.26, malignant tumour −.26, normal tissue −.26",
         wording.headline(given["metrics"]["comparisons"], "gsco"),
     ):
         assert expected in text, expected
@@ -335,6 +348,20 @@ def test_a_cap_is_said(given: dict[str, Any]) -> None:
     html = render_report(**given, max_cases=5)
     assert html.count('<article class="case"') == 5
     assert f"Shown are 5 of {total} such cases" in html
+
+
+def test_calibrated_and_not_are_one_voice_in_a_case(given: dict[str, Any]) -> None:
+    cards = make_cards(
+        given["lines"],
+        split="test",
+        options=given["metrics"]["options"],
+        images={},
+        thumbnail=None,
+        limit=99,
+    )
+    arms = {voice.arm for card in cards.shown for group in card.answers for voice in group.voices}
+    assert {"gsco", "mean_probability"} <= arms
+    assert not [arm for arm in arms if "calibrated" in arm]
 
 
 def test_a_run_of_controls_alone_has_a_page() -> None:

@@ -70,6 +70,13 @@ def run(
         int | None,
         typer.Option("--neighbours", "-k", help="Similar cases per case. Default: 10.", rich_help_panel=_WAY),
     ] = None,
+    calibration_cases: Annotated[
+        int | None,
+        typer.Option(
+            help="Validation cases that the generalist's answers are calibrated on; 0: none. Default: 200.",
+            rich_help_panel=_WAY,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of everything that draws. Default: 0.", rich_help_panel=_WAY)
     ] = None,
@@ -127,6 +134,7 @@ def run(
         "mode": mode,
         "arms": tuple(arm) if arm else None,
         "neighbours": neighbours,
+        "calibration_cases": calibration_cases,
         "seed": seed,
         "quick": quick,
         "leakage": leakage,

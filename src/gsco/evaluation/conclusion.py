@@ -112,6 +112,7 @@ def _extras(
         and {"name": generalist["name"], "fingerprint": generalist["fingerprint"][:16]},
         "leakage": leakage
         and {"found": leakage["summary"], "rule": leakage["rule"], "purged": len(leakage["purged"])},
+        "calibration": work.folder.read_json("calibration.json"),
         "skipped": record["skipped"],
         "notes": list(notes),
         "images": _known_images(work, lines, dataset),

@@ -12,7 +12,7 @@ from typing import Any
 from gsco.evaluation.report import charts, wording
 from gsco.evaluation.report.cards import focus_arm, make_cards
 from gsco.evaluation.report.thumbnails import Thumbnail
-from gsco.evaluation.summary import ArmAnswers, collect
+from gsco.evaluation.summary import ArmAnswers, arm_rank, collect
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CASES = 60
@@ -55,6 +55,7 @@ def render_report(
             - ``specialists``: list of mappings with ``name``, ``reliability``, ``description``, … as known;
             - ``best_specialist``: name of the one chosen on validation;
             - ``index``, ``generalist``, ``leakage``: mappings (or text) to show;
+            - ``calibration``: content of ``calibration.json``;
             - ``skipped``: lines that name images that could not be read;
             - ``notes``: lines that a reader should know before the figures;
             - ``images``: image reference by case id of known cases, for pictures of neighbours.
@@ -109,6 +110,7 @@ def render_report(
         table=_table(metrics),
         confusions=_confusions(metrics),
         curves=_curves(answers, metrics),
+        fits=_fits(more.get("calibration"), options),
         repairs=_repairs(metrics),
         cards=cards,
         w=wording,
@@ -257,6 +259,22 @@ def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> li
                 {"name": label, "svg": charts.reliability(bins, label), "ece": metrics["arms"][name]["ece"]}
             )
     return out
+
+
+def _fits(
+    calibration: Mapping[str, Any] | None, options: Sequence[Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """What each arm was calibrated by, in words."""
+    names = {option["key"]: option["name"] for option in options}
+    return [
+        {
+            "name": wording.arm_name(arm),
+            "n": fit["n"],
+            "temperature": wording.number(fit["temperature"], 2),
+            "bias": ", ".join(f"{names[key]} {wording.signed(b, 2)}" for key, b in fit["bias"].items()),
+        }
+        for arm, fit in sorted((calibration or {"arms": {}})["arms"].items(), key=lambda kv: arm_rank(kv[0]))
+    ]
 
 
 def _repairs(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
