@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gsco.cases import ImageRef, load_image
 from gsco.generalist.nano.eye import augment, vision_tokens
 from gsco.generalist.nano.modeling import IMAGE_TOKENS, MedDrNanoForConditionalGeneration
+
+_CHUNK = 8  # images decoded ahead while the ones before are looked at
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, views_of: Callable[[int], list[Image.Image]], starts: range, n: int
+) -> Iterator[list[list[Image.Image]]]:
+    """Views of each chunk in order, the next chunk being decoded while the caller uses this one."""
+
+    def submit(start: int) -> list[Future[list[Image.Image]]]:
+        return [pool.submit(views_of, i) for i in range(start, min(start + _CHUNK, n))]
+
+    waiting = submit(starts[0]) if starts else []
+    for following in [*starts[1:], None]:
+        current, waiting = waiting, [] if following is None else submit(following)
+        if current:
+            yield [future.result() for future in current]
 
 
 class VisionStore:
@@ -47,14 +66,22 @@ class VisionStore:
         path, done_path = folder / f"vision-{mark}.npy", folder / f"vision-{mark}.done"
         done = int(done_path.read_text()) if done_path.exists() and path.exists() else 0
         array = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
-        for i in range(done, len(names)):
+
+        def views_of(i: int) -> list[Image.Image]:
             rng = np.random.default_rng([seed, i])
             image = load_image(refs[names[i]])
-            shown = [image, *(augment(image, rng) for _ in range(views - 1))]
-            array[i] = vision_tokens(model, shown).numpy()
-            if (i + 1) % 50 == 0 or i + 1 == len(names):
-                array.flush()
-                done_path.write_text(str(i + 1))
-                if progress:
-                    progress("looking at images", i + 1, len(names))
+            return [image, *(augment(image, rng) for _ in range(views - 1))]
+
+        # Chunks are counted from the first image, so a second call forms the batches that one call would.
+        starts = range(done, len(names), _CHUNK)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            for start, shown in zip(starts, _ahead(pool, views_of, starts, len(names)), strict=True):
+                end = start + len(shown)
+                tokens = vision_tokens(model, [view for one in shown for view in one]).numpy()
+                array[start:end] = tokens.reshape(len(shown), *shape[1:])
+                if end % (8 * _CHUNK) == 0 or end == len(names):
+                    array.flush()
+                    done_path.write_text(str(end))
+                    if progress:
+                        progress("looking at images", end, len(names))
         return cls(np.load(path, mmap_mode="r"), {name: i for i, name in enumerate(names)})
