@@ -18,7 +18,9 @@ from gsco.errors import DatasetError
 from gsco.generalist.records import Record, read_records, write_records
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.specialists import Opinion
+from gsco.teaching.alignment import shown_examples
 from gsco.teaching.curriculum import MIXTURE, make_records
+from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_names import (
     STEMS,
     meaningless_names,
@@ -221,3 +223,27 @@ def test_a_bluff_is_agreed_and_right_by_chance_only() -> None:
     agreed = [len({o.choice for o in team}) == 1 for team in teams]
     assert np.mean(agreed) > 0.85
     assert np.mean([team[0].choice == 1 for team in teams]) == pytest.approx(0.25, abs=0.05)
+
+
+def test_no_image_is_both_shown_with_its_answer_and_heard_about() -> None:
+    made = make_records([dataset(60)], n=900, seed=2)
+    images = {kind: {r.image for r in made if r.kind == kind} for kind in ("see", "hear", "doubt")}
+    assert images["see"]
+    assert images["hear"]
+    assert not images["see"] & (images["hear"] | images["doubt"])
+    assert images["see"] & {example.image for example in shown_examples([dataset(60)], most=99)}
+    assert not images["hear"] & {example.image for example in shown_examples([dataset(60)], most=99)}
+
+
+def test_patients_are_held_back_whole_and_no_label_entirely() -> None:
+    cases = [
+        Case(f"{i}", (ImageRef(Path(f"{i}")),), ("ab"[i % 2],), patient_id=f"p{i // 4}", split="train")
+        for i in range(80)
+    ]
+    cases.append(Case("z.png", (ImageRef(Path("z.png")),), ("rare",), split="train"))
+    to_look, to_hear = held_back(cases)
+    assert {c.cluster for c in to_look}.isdisjoint(c.cluster for c in to_hear)
+    assert sorted(c.id for c in to_look + to_hear) == sorted(c.id for c in cases)
+    assert 0.25 < len(to_hear) / len(cases) < 0.45
+    assert "rare" in {c.label for c in to_look}
+    assert held_back(cases[::-1])[1] == to_hear[::-1]

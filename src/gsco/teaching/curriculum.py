@@ -3,9 +3,10 @@
 Five kinds of record, mixed by `MIXTURE`:
 
 ``see``      a training case without evidence: learn to look
-``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it
+``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it;
+             never one that is shown in a ``see`` record (`held_back`)
 ``doubt``    a training case whose specialists agree, are sure and have the reliability of chance: learn to
-             look all the same
+             look all the same; cases as in ``hear``
 ``foreign``  an invented label set with simulated evidence, with a foreign image or none: learn to read
              evidence about names never met; now and then one able specialist is wrong and sure
 ``ask``      closed questions of a VQA dataset
@@ -27,6 +28,7 @@ from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import TEMPLATES, Prompt
 from gsco.generalist.records import Record
+from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_names import meaningless_names, mixed_names, one_noun, one_quality, one_stem
 from gsco.teaching.simulate import simulate_bluff, simulate_evidence, with_dissenter
 from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
@@ -151,7 +153,10 @@ def make_records(
         raise ValueError("at least one diagnosis dataset is needed")
     share = np.asarray([(weights or {}).get(d.name, 1.0) for d in known])
     share = share / share.sum()
-    streams = {d.name: _balanced(rng, d.split("train")) for d in known}
+    looked, heard = {}, {}
+    for d in known:
+        to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
+        looked[d.name], heard[d.name] = _balanced(rng, to_look), _balanced(rng, to_hear)
     questions = [(d, closed) for d in asked if (closed := [c for c in d.split("train") if _closed(c)])]
     kinds = dict(mixture or MIXTURE)
     if not questions:
@@ -168,7 +173,7 @@ def make_records(
             out.append(_ask(rng, identity, dataset, closed[int(rng.integers(len(closed)))]))
             continue
         dataset = known[int(rng.choice(len(known), p=share))]
-        case = next(streams[dataset.name])
+        case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name])
         if kind == "foreign":
             out.append(_foreign(rng, identity, dataset.name, case, hearing))
         else:

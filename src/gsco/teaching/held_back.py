@@ -1,0 +1,40 @@
+"""Training cases that are kept back from looking, for learning when to trust what is said.
+
+A generalist that has seen an image with its answer reads its own eye as more reliable than it will be on
+new images, and then overrules evidence that was right. Just as a specialist never speaks about an image it
+was trained on, records with evidence are made from images that were not shown with their answer before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from gsco.cases import Case
+
+SHARE = 0.35
+
+
+def held_back(cases: Sequence[Case], share: float = SHARE) -> tuple[list[Case], list[Case]]:
+    """Cases to look at and cases to hear about; the same for the same cases, whatever their order.
+
+    Args:
+        cases: labelled training cases; those of one patient or group stay together.
+        share: of the clusters of each label that are held back; a label's only cluster never is.
+
+    Returns:
+        Two lists in the order of `cases`, which together are `cases`.
+    """
+    by_label: dict[str, set[str]] = {}
+    label_of: dict[str, str] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        label = label_of.setdefault(case.cluster, str(case.label))
+        by_label.setdefault(label, set()).add(case.cluster)
+    heard: set[str] = set()
+    for clusters in by_label.values():
+        ordered = sorted(clusters, key=lambda cluster: hashlib.sha256(cluster.encode()).hexdigest())
+        heard.update(ordered[: min(round(share * len(ordered)), len(ordered) - 1)])
+    return (
+        [case for case in cases if case.cluster not in heard],
+        [case for case in cases if case.cluster in heard],
+    )
