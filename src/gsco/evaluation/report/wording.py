@@ -15,7 +15,7 @@ ARM_NAMES: dict[str, str] = {
     "best_specialist": "best specialist",
     "majority_vote": "majority vote",
     "mean_probability": "mean probability",
-    "mean_probability_calibrated": "mean probability, calibrated",
+    "mean_probability_calibrated": "calibrated mean probability",
     "neighbour_vote": "neighbour vote",
 }
 ARM_NOTES: dict[str, str] = {
@@ -26,7 +26,7 @@ ARM_NOTES: dict[str, str] = {
     "best_specialist": "chosen on validation",
     "majority_vote": "of the same specialists",
     "mean_probability": "of the same specialists",
-    "mean_probability_calibrated": "on the same validation cases as the generalist's arms",
+    "mean_probability_calibrated": "as the generalist is",
     "neighbour_vote": "of the same similar cases",
 }
 METRIC_NAMES: dict[str, str] = {
