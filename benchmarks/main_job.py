@@ -15,25 +15,36 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gsco.evaluation.report.wording import number, signed
 from gsco.evaluation.statistics import holm
 
 ARMS = (
     "best_specialist",
     "majority_vote",
     "mean_probability",
+    "mean_probability_calibrated",
     "neighbour_vote",
     "generalist",
-    "moed",
     "rad",
+    "moed",
+    "gsco_uncalibrated",
     "gsco",
 )
+WITH_INTERVAL = ("best_specialist", "mean_probability", "gsco")
 
 
 def interval(figure: dict[str, float] | None) -> str:
     """A value with its interval, as people read it."""
     if figure is None or figure["value"] is None:
         return "–"
-    return f"{figure['value']:.3f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+    return f"{number(figure['value'])} [{number(figure['low'], 2)}, {number(figure['high'], 2)}]"
+
+
+def cell(arm: str, figure: dict[str, float] | None) -> str:
+    """A figure; with its interval for the arms that the targets speak of."""
+    if arm in WITH_INTERVAL or figure is None or figure["value"] is None:
+        return interval(figure)
+    return number(figure["value"])
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -45,14 +56,15 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def arms_table(runs: list[dict[str, Any]], metric: str) -> str:
     """One row per set, one column per arm; the last row is the mean over sets."""
     rows = [
-        [run["dataset"], str(run["n"]), *(interval(run["arms"].get(arm, {}).get(metric)) for arm in ARMS)]
+        [run["dataset"], str(run["n"]), *(cell(arm, run["arms"].get(arm, {}).get(metric)) for arm in ARMS)]
         for run in runs
     ]
     means = []
     for arm in ARMS:
         values = [run["arms"][arm][metric]["value"] for run in runs if run["arms"].get(arm, {}).get(metric)]
-        means.append(f"{sum(values) / len(values):.3f}" if values else "–")
-    return table(["set", "n", *ARMS], [*rows, ["mean", "", *means]])
+        means.append(number(sum(values) / len(values)) if values else "–")
+    head = ["set", "n", *(arm.replace("_", " ") for arm in ARMS)]
+    return table(head, [*rows, ["mean", "", *means]])
 
 
 def comparison_table(runs: list[dict[str, Any]], other: str, metric: str) -> str:
@@ -67,15 +79,15 @@ def comparison_table(runs: list[dict[str, Any]], other: str, metric: str) -> str
     rows = [
         [
             name,
-            f"{c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}]",
-            f"{c['p_value']:.3f}",
-            f"{p:.3f}",
+            f"{signed(c['difference'])} [{signed(c['low'])}, {signed(c['high'])}]",
+            number(c["p_value"]),
+            number(p),
         ]
         for (name, c), p in zip(found, corrected, strict=True)
     ]
     mean = sum(c["difference"] for _, c in found) / max(len(found), 1)
     head = ["set", f"gsco − {other}, {metric}", "p", "p (Holm over sets)"]
-    return table(head, [*rows, ["mean", f"{mean:+.3f}", "", ""]])
+    return table(head, [*rows, ["mean", signed(mean), "", ""]])
 
 
 def constant_table(runs: list[dict[str, Any]]) -> str:
@@ -84,7 +96,7 @@ def constant_table(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         alone = run["arms"]["generalist"]["macro_f1"]
         constant = run["constant"]["macro_f1"]
-        rows.append([run["dataset"], interval(alone), f"{constant:.3f}", f"{alone['value'] - constant:+.3f}"])
+        rows.append([run["dataset"], interval(alone), number(constant), signed(alone["value"] - constant)])
     return table(["set", "generalist alone, macro-F1", "best constant answer", "difference"], rows)
 
 
@@ -113,7 +125,7 @@ def main() -> None:
     for metric in ("macro_f1", "accuracy", "auc", "ece"):
         print(f"\n### {metric}\n\n{arms_table(runs, metric)}")
     print(f"\n### The generalist alone\n\n{constant_table(runs)}")
-    for other in ("best_specialist", "mean_probability", "majority_vote"):
+    for other in ("best_specialist", "mean_probability", "mean_probability_calibrated", "majority_vote"):
         print(f"\n### gsco against {other}\n\n{comparison_table(runs, other, 'macro_f1')}")
     print(f"\n### Repaired and broken\n\n{repair_table(runs)}")
     unparsed = {run["dataset"]: sum(arm["unparsed"] for arm in run["arms"].values()) for run in runs}
