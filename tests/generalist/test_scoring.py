@@ -82,6 +82,33 @@ def test_nano_equals_full_passes(nano: NanoGeneralist, images: list[ImageRef]) -
         np.testing.assert_allclose(score.probabilities, expected, atol=1e-4)
 
 
+def test_endings_that_begin_alike_are_read_once(nano: NanoGeneralist, images: list[ImageRef]) -> None:
+    """A tree of prompts, as the arms are: none, similar cases, specialists, similar cases and specialists."""
+    similar = "Most similar known cases: benign 70%, malignant 30%.\n"
+    said = "Specialists: malignant, malignant, benign.\n"
+    bodies = ["", similar, said, similar + said, similar + said + "They disagree.\n"]
+    requests = [Request(f"Options: a.\n{body}Answer.", images[0], NAMES) for body in bodies]
+    read: list[int] = []
+    forward = nano._forward
+
+    def counting(ids: torch.Tensor, *rest: object, **more: object) -> tuple[torch.Tensor, object]:
+        read.append(ids.shape[1])
+        return forward(ids, *rest, **more)  # type: ignore[arg-type]
+
+    nano._forward = counting  # type: ignore[method-assign, assignment]
+    try:
+        scores = nano.score_options(requests)
+    finally:
+        del nano._forward
+    for request, score in zip(requests, scores, strict=True):
+        np.testing.assert_allclose(score.probabilities, naive(nano, request), atol=1e-4)
+    ids = [encode_prompt(nano.tokenizer, r.prompt, image=True) for r in requests]
+    shared = common_prefix(ids)
+    distinct = {tuple(one[: i + 1]) for one in ids for i in range(shared, len(one))}
+    assert read[:2] == [shared, len(distinct)]
+    assert len(distinct) < 0.75 * sum(len(one) - shared for one in ids)
+
+
 def test_nano_does_not_depend_on_batching(nano: NanoGeneralist, images: list[ImageRef]) -> None:
     requests = requests_of(images)
     together = nano.score_options(requests)
