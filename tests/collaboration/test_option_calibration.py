@@ -71,7 +71,8 @@ def test_two_options_without_priors_are_a_logistic_regression() -> None:
     p, truth = _said(300, 2, sharpness=1.7, bias=(0.8, 0.0), seed=5)
     fit = fit_option_calibration(p, truth, temperature_spread=1e6, bias_spread=1e6)
     odds = (np.log(p[:, 1]) - np.log(p[:, 0]))[:, None]
-    reference = LogisticRegression(C=1e9, tol=1e-10, max_iter=1000).fit(odds, truth)
+    weight = 1 / np.sqrt(np.bincount(truth)[truth])
+    reference = LogisticRegression(C=1e9, tol=1e-10, max_iter=1000).fit(odds, truth, weight / weight.mean())
     assert 1 / fit.temperature == pytest.approx(float(reference.coef_[0, 0]), rel=1e-3)
     np.testing.assert_allclose(fit.apply(p), reference.predict_proba(odds), atol=1e-4)
 
@@ -91,4 +92,16 @@ def test_rows_stay_distributions_and_the_fit_never_loses_likelihood(
     assert (out >= 0).all()
     rows = np.arange(n)
     held = np.maximum(p, 1e-12) / np.maximum(p, 1e-12).sum(axis=1, keepdims=True)
-    assert np.log(out[rows, truth]).sum() >= np.log(held[rows, truth]).sum() - 1e-3
+    weight = 1 / np.sqrt(np.bincount(truth, minlength=n_options)[truth])
+    gain = np.log(out[rows, truth]) - np.log(held[rows, truth])
+    assert (weight / weight.mean() * gain).sum() >= -1e-3
+
+
+def test_how_frequent_a_class_is_counts_for_less() -> None:
+    """Ten times as many cases of one class: an unweighted fit would lean to it by log 10."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], [500, 50])
+    evidence = rng.normal(np.where(truth == 0, 1.0, -1.0), 1.0)  # log-odds of 2x for equal priors
+    p = _softmax(np.stack([evidence, -evidence], axis=1))
+    fit = fit_option_calibration(p, truth, temperature_spread=1e6, bias_spread=1e6)
+    assert fit.bias[0] - fit.bias[1] == pytest.approx(np.log(10) / 2, abs=0.35)

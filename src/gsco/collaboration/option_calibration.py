@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gsco.specialists.calibration import class_weights
+
 _SMALLEST = 1e-12
 
 
@@ -50,6 +52,9 @@ def fit_option_calibration(
 ) -> OptionCalibration:
     """Fit by penalised maximum likelihood; few cases move little, none move nothing.
 
+    Classes weigh as the square root of their rarity, as they do where specialists are trained: an option's
+    bias then leans less on how frequent it is in these cases, which may not be how frequent it is elsewhere.
+
     Args:
         probabilities: what was said about n cases, shape (n, n_options).
         targets: n true option positions.
@@ -62,13 +67,16 @@ def fit_option_calibration(
     n, n_options = len(truth), probabilities.shape[1]
     logs = np.log(np.maximum(probabilities, _SMALLEST))
     rows = np.arange(n)
+    weight = class_weights(truth, n_options)[truth]
+    weight = weight / weight.mean() if n else weight
 
     def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         sharpness, bias = np.exp(x[0]), x[1:]
         p = _softmax(logs * sharpness + bias)
-        value = -np.log(np.maximum(p[rows, truth], _SMALLEST)).sum()
+        value = -(weight * np.log(np.maximum(p[rows, truth], _SMALLEST))).sum()
         value += (x[0] / temperature_spread) ** 2 / 2 + (bias**2).sum() / (2 * bias_spread**2)
         p[rows, truth] -= 1
+        p *= weight[:, None]
         slope = np.empty_like(x)
         slope[0] = (p * logs).sum() * sharpness + x[0] / temperature_spread**2
         slope[1:] = p.sum(axis=0) + bias / bias_spread**2
