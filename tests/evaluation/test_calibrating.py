@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import gsco
+from gsco.cases.phantoms import generate_phantoms
 from gsco.collaboration import GENERALIST_ARMS, OptionCalibration
-from gsco.evaluation.calibrating import read_calibrations
+from gsco.evaluation.calibrating import fit_where_it_helps, read_calibrations
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.runfolder import RunFolder
 from gsco.generalist import OptionScores, Request
@@ -49,12 +50,18 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def many_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough validation cases to tell that a bias helps."""
+    return generate_phantoms(tmp_path_factory.mktemp("many") / "phantoms", n=240, seed=8, size=64)
+
+
+@pytest.fixture(scope="module")
 def biased_run(
-    tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path, feature_cache: Path
+    tmp_path_factory: pytest.TempPathFactory, many_phantoms: Path, feature_cache: Path
 ) -> tuple[Path, Biased]:
     out, generalist = tmp_path_factory.mktemp("biased") / "run", Biased()
     settings: dict[str, Any] = {"specialists": ("linear_probe", "knn"), "neighbours": 3, "threads": 1}
-    config = RunConfig(data=phantom_folder, resamples=200, **settings)
+    config = RunConfig(data=many_phantoms, resamples=200, **settings)
     gsco.run(config, out, generalist=generalist, cache=feature_cache)
     return out, generalist
 
@@ -66,9 +73,9 @@ def test_a_favoured_option_is_taken_down_on_test_cases(biased_run: tuple[Path, B
 
 
 def test_validation_cases_are_asked_about_and_no_test_case_is_fitted_on(
-    biased_run: tuple[Path, Biased], phantom_folder: Path
+    biased_run: tuple[Path, Biased], many_phantoms: Path
 ) -> None:
-    dataset = gsco.load_dataset(phantom_folder)
+    dataset = gsco.load_dataset(many_phantoms)
     lines = _lines(biased_run[0] / "calibration.jsonl")
     asked = {line["case_id"] for line in lines}
     assert asked <= {case.id for case in dataset.split("val")}
@@ -115,10 +122,10 @@ def test_mean_probability_is_calibrated_likewise_but_its_own_arm_is_not(
 
 
 def test_a_new_image_is_calibrated_by_the_run_unless_another_generalist_answers(
-    biased_run: tuple[Path, Biased], phantom_folder: Path, feature_cache: Path
+    biased_run: tuple[Path, Biased], many_phantoms: Path, feature_cache: Path
 ) -> None:
     out, _ = biased_run
-    case = gsco.load_dataset(phantom_folder).split("test")[0]
+    case = gsco.load_dataset(many_phantoms).split("test")[0]
     said = gsco.diagnose(case.image.path, run=out, generalist=Biased(), cache=feature_cache)
     assert said.uncalibrated is not None
     assert said.probabilities is not None
@@ -154,3 +161,36 @@ def test_a_limited_run_asks_about_no_more_cases_than_it_answers(
     fits = read_calibrations(RunFolder(tmp_path / "run"))
     assert {fit.n for fit in fits.values()} == {4}
     assert isinstance(fits["gsco"], OptionCalibration)
+
+
+def _spoken(n: int, favour: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """What a model says that is twice too sure and favours the first of three options, and the truth."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (n, 3))
+    odds = np.exp(logits)
+    truth = np.asarray([rng.choice(3, p=row / row.sum()) for row in odds])
+    said = np.exp(2 * logits + np.asarray([favour, 0, 0]))
+    return said / said.sum(axis=1, keepdims=True), truth, [f"patient {i // 2}" for i in range(n)]
+
+
+def test_a_bias_that_does_not_help_is_not_kept() -> None:
+    p, truth, clusters = _spoken(150, 0.0)
+    fit = fit_where_it_helps(p, truth, clusters)
+    assert fit.bias == (0.0, 0.0, 0.0)
+    assert fit.temperature > 1.3
+    assert (fit.apply(p).argmax(axis=1) == p.argmax(axis=1)).all()
+
+
+def test_a_bias_that_helps_is_kept() -> None:
+    p, truth, clusters = _spoken(150, 5.0)
+    fit = fit_where_it_helps(p, truth, clusters)
+    assert fit.bias[0] < -1
+    assert (fit.apply(p).argmax(axis=1) == truth).mean() > (p.argmax(axis=1) == truth).mean() + 0.1
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_handful_of_cases_is_no_error(n: int) -> None:
+    p, truth, clusters = _spoken(n, 5.0)
+    fit = fit_where_it_helps(p, truth, clusters)
+    assert fit.bias == (0.0, 0.0, 0.0)
+    assert fit.n == n

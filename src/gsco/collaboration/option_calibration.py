@@ -59,7 +59,8 @@ def fit_option_calibration(
         probabilities: what was said about n cases, shape (n, n_options).
         targets: n true option positions.
         temperature_spread: standard deviation of log temperature in its normal prior around 0.
-        bias_spread: standard deviation of each bias, in nats, in its normal prior around 0.
+        bias_spread: standard deviation of each bias, in nats, in its normal prior around 0; at 0 there is
+            no bias, only a temperature.
     """
     from scipy.optimize import minimize
 
@@ -74,15 +75,17 @@ def fit_option_calibration(
         sharpness, bias = np.exp(x[0]), x[1:]
         p = _softmax(logs * sharpness + bias)
         value = -(weight * np.log(np.maximum(p[rows, truth], _SMALLEST))).sum()
-        value += (x[0] / temperature_spread) ** 2 / 2 + (bias**2).sum() / (2 * bias_spread**2)
+        value += (x[0] / temperature_spread) ** 2 / 2 + tightness * (bias**2).sum() / 2
         p[rows, truth] -= 1
         p *= weight[:, None]
         slope = np.empty_like(x)
         slope[0] = (p * logs).sum() * sharpness + x[0] / temperature_spread**2
-        slope[1:] = p.sum(axis=0) + bias / bias_spread**2
+        slope[1:] = p.sum(axis=0) + tightness * bias
         return float(value), slope
 
-    found = minimize(loss, np.zeros(1 + n_options), jac=True, method="L-BFGS-B").x
+    tightness = 1 / bias_spread**2 if bias_spread else 0.0
+    bounds = [(None, None)] + [(None, None) if bias_spread else (0.0, 0.0)] * n_options
+    found = minimize(loss, np.zeros(1 + n_options), jac=True, method="L-BFGS-B", bounds=bounds).x
     bias = found[1:] - found[1:].mean()
     return OptionCalibration(float(np.exp(-found[0])), tuple(float(b) for b in bias), n)
 

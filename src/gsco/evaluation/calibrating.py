@@ -1,8 +1,10 @@
 """Before the answers count: each generalist arm is asked about labelled validation cases.
 
-A temperature and a bias per option are fitted on what it says (`fit_option_calibration`). The same fit is
-made for the mean probability of the specialists, as a control: what calibrating alone can do, without a
-generalist. Cases to be answered are never used.
+A temperature and a bias per option are fitted on what it says (`fit_option_calibration`). The bias, which
+can change an answer, stays only where it is shown to help: where answers mended by biases of the other
+folds are better than the generalist's own (exact McNemar test). Else the temperature is fitted alone. The
+same is done for the mean probability of the specialists, as a control: what calibrating alone can do,
+without a generalist. Cases to be answered are never used.
 """
 
 from __future__ import annotations
@@ -11,18 +13,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset
 from gsco.collaboration import Evidence, OptionCalibration, fit_option_calibration
 from gsco.evaluation.answering import ask_for_calibration
 from gsco.evaluation.data import draw
+from gsco.evaluation.logline import cluster_hash
 from gsco.evaluation.parts import Parts, gather_evidence
 from gsco.evaluation.runfolder import RunFolder
+from gsco.evaluation.statistics import mcnemar_exact
 from gsco.evaluation.work import Work
 from gsco.generalist import Generalist
 
 CONTROL = "mean_probability"
 _FILE = "calibration.json"
+_FOLDS = 5
+_LEVEL = 0.1
+_BIAS_SPREAD = 1.0
 
 
 def calibrate(
@@ -52,7 +60,7 @@ def calibrate(
     evidence = gather_evidence(work, labelled, parts, "val")
     lines = ask_for_calibration(work, dataset, labelled, evidence, generalist)
     fits = _fit(lines, dataset.task.keys)
-    fits[CONTROL] = _fit_control(labelled, evidence, dataset.task.keys)
+    fits[CONTROL] = _fit_control(labelled, evidence, dataset.task.keys, dataset.name)
     work.folder.write_json(_FILE, _to_json(fits, dataset.task.keys))
     return fits
 
@@ -72,27 +80,53 @@ def _fit(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, O
     for line in lines:
         by_arm.setdefault(line["arm"], []).append(line)
     return {
-        arm: fit_option_calibration(
+        arm: fit_where_it_helps(
             np.asarray([[row["probabilities"][key] for key in keys] for row in rows]),
-            [position[row["reference"]] for row in rows],
+            np.asarray([position[row["reference"]] for row in rows]),
+            [row["cluster"] for row in rows],
         )
         for arm, rows in by_arm.items()
     }
 
 
 def _fit_control(
-    cases: Sequence[Case], evidence: Sequence[Evidence], keys: Sequence[str]
+    cases: Sequence[Case], evidence: Sequence[Evidence], keys: Sequence[str], dataset: str
 ) -> OptionCalibration:
-    return fit_option_calibration(
+    return fit_where_it_helps(
         np.stack([known.mean_probability() for known in evidence]),
-        [keys.index(str(case.label)) for case in cases],
+        np.asarray([keys.index(str(case.label)) for case in cases]),
+        [cluster_hash(dataset, case) for case in cases],
     )
+
+
+def fit_where_it_helps(
+    probabilities: NDArray[np.float64], truth: NDArray[np.int64], clusters: Sequence[str]
+) -> OptionCalibration:
+    """Temperature and biases, or the temperature alone where biases are not shown to help.
+
+    Args:
+        probabilities: what was said about n cases, shape (n, n_options).
+        truth: n true option positions.
+        clusters: patient or group of each case, as in the log; a fold holds them whole.
+    """
+    ids = {cluster: i % _FOLDS for i, cluster in enumerate(sorted(set(clusters)))}
+    folds = np.asarray([ids[cluster] for cluster in clusters])
+    mended = np.empty(len(truth), dtype=np.int64)
+    for fold in range(_FOLDS):
+        here = folds == fold
+        fit = fit_option_calibration(probabilities[~here], truth[~here])
+        mended[here] = fit.apply(probabilities[here]).argmax(axis=1)
+    before, after = probabilities.argmax(axis=1) == truth, mended == truth
+    helps = after.sum() > before.sum() and mcnemar_exact(before, after) < _LEVEL
+    spread = _BIAS_SPREAD if helps else 0.0
+    return fit_option_calibration(probabilities, truth, bias_spread=spread)
 
 
 def _to_json(fits: Mapping[str, OptionCalibration], keys: Sequence[str]) -> dict[str, Any]:
     return {
         "schema": 1,
-        "method": "softmax(log p / temperature + bias), fitted on labelled validation cases",
+        "method": "softmax(log p / temperature + bias), fitted on labelled validation cases; "
+        "bias only where it helps there across folds",
         "arms": {
             arm: {
                 "n": fit.n,

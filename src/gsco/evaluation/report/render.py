@@ -271,7 +271,9 @@ def _fits(
             "name": wording.arm_name(arm),
             "n": fit["n"],
             "temperature": wording.number(fit["temperature"], 2),
-            "bias": ", ".join(f"{names[key]} {wording.signed(b, 2)}" for key, b in fit["bias"].items()),
+            "bias": ", ".join(f"{names[key]} {wording.signed(b, 2)}" for key, b in fit["bias"].items())
+            if any(fit["bias"].values())
+            else "none: it did not help there",
         }
         for arm, fit in sorted((calibration or {"arms": {}})["arms"].items(), key=lambda kv: arm_rank(kv[0]))
     ]
