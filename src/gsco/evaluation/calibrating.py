@@ -1,10 +1,10 @@
 """Before the answers count: each generalist arm is asked about labelled validation cases.
 
 A temperature and a bias per option are fitted on what it says (`fit_option_calibration`). The bias, which
-can change an answer, stays only where it is shown to help: where answers mended by biases of the other
-folds are better than the generalist's own (exact McNemar test). Else the temperature is fitted alone. The
-same is done for the mean probability of the specialists, as a control: what calibrating alone can do,
-without a generalist. Cases to be answered are never used.
+can change an answer, is chosen as the best specialist is, by macro-F1 on validation: it stays where answers
+mended by a fit on the other folds have a higher one than the generalist's own; else the temperature is
+fitted alone. The same is done for the mean probability of the specialists, as a control: what calibrating
+alone can do, without a generalist. Cases to be answered are never used.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from gsco.collaboration import Evidence, OptionCalibration, fit_option_calibrati
 from gsco.evaluation.answering import ask_for_calibration
 from gsco.evaluation.data import draw
 from gsco.evaluation.logline import cluster_hash
+from gsco.evaluation.metrics import macro_f1
 from gsco.evaluation.parts import Parts, gather_evidence
 from gsco.evaluation.runfolder import RunFolder
-from gsco.evaluation.statistics import mcnemar_exact
 from gsco.evaluation.work import Work
 from gsco.generalist import Generalist
 
 CONTROL = "mean_probability"
 _FILE = "calibration.json"
 _FOLDS = 5
-_LEVEL = 0.1
 _BIAS_SPREAD = 1.0
 
 
@@ -102,7 +101,7 @@ def _fit_control(
 def fit_where_it_helps(
     probabilities: NDArray[np.float64], truth: NDArray[np.int64], clusters: Sequence[str]
 ) -> OptionCalibration:
-    """Temperature and biases, or the temperature alone where biases are not shown to help.
+    """Temperature and biases, or the temperature alone where biases do not raise macro-F1 across folds.
 
     Args:
         probabilities: what was said about n cases, shape (n, n_options).
@@ -116,9 +115,9 @@ def fit_where_it_helps(
         here = folds == fold
         fit = fit_option_calibration(probabilities[~here], truth[~here])
         mended[here] = fit.apply(probabilities[here]).argmax(axis=1)
-    before, after = probabilities.argmax(axis=1) == truth, mended == truth
-    helps = after.sum() > before.sum() and mcnemar_exact(before, after) < _LEVEL
-    spread = _BIAS_SPREAD if helps else 0.0
+    n_options = probabilities.shape[1]
+    before = macro_f1(truth, probabilities.argmax(axis=1), n_options)
+    spread = _BIAS_SPREAD if macro_f1(truth, mended, n_options) > before else 0.0
     return fit_option_calibration(probabilities, truth, bias_spread=spread)
 
 
@@ -126,7 +125,7 @@ def _to_json(fits: Mapping[str, OptionCalibration], keys: Sequence[str]) -> dict
     return {
         "schema": 1,
         "method": "softmax(log p / temperature + bias), fitted on labelled validation cases; "
-        "bias only where it helps there across folds",
+        "bias only where it raises macro-F1 there across folds",
         "arms": {
             arm: {
                 "n": fit.n,
