@@ -51,9 +51,8 @@ def nano() -> Generalist:
 def test_evidence_is_heard(nano: Generalist) -> None:
     results = {r.condition: r for r in run_trial(nano, make_trial(n=40, seed=123))}
     assert results["unanimous_right"].accuracy >= 0.95
-    # The aim of 0.90 is what these weights reach here; rounding elsewhere may turn a prompt or two.
-    assert results["one_of_four_wrong"].accuracy >= 0.85
-    assert results["unseen_names"].accuracy >= 0.80
+    assert results["one_of_four_wrong"].accuracy >= 0.90
+    assert results["unseen_names"].accuracy >= 0.90
     assert results["neighbours_right"].accuracy >= 0.80
 
 
