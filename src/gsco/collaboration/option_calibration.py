@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.specialists.calibration import class_weights
+from gsco.specialists.calibration import class_weights, softmax
 
 _SMALLEST = 1e-12
 
@@ -40,7 +40,7 @@ class OptionCalibration:
             probabilities: of the options, shape (..., n_options); held above 1e-12.
         """
         logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _SMALLEST))
-        return _softmax(logs / self.temperature + np.asarray(self.bias))
+        return softmax(logs / self.temperature + np.asarray(self.bias))
 
 
 def fit_option_calibration(
@@ -73,7 +73,7 @@ def fit_option_calibration(
 
     def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         sharpness, bias = np.exp(x[0]), x[1:]
-        p = _softmax(logs * sharpness + bias)
+        p = softmax(logs * sharpness + bias)
         value = -(weight * np.log(np.maximum(p[rows, truth], _SMALLEST))).sum()
         value += (x[0] / temperature_spread) ** 2 / 2 + tightness * (bias**2).sum() / 2
         p[rows, truth] -= 1
@@ -88,8 +88,3 @@ def fit_option_calibration(
     found = minimize(loss, np.zeros(1 + n_options), jac=True, method="L-BFGS-B", bounds=bounds).x
     bias = found[1:] - found[1:].mean()
     return OptionCalibration(float(np.exp(-found[0])), tuple(float(b) for b in bias), n)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -11,10 +11,10 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Rows of logits (N, options) to probabilities that sum to 1, in float64."""
+    """Logits (..., options) to probabilities that sum to 1 over the options, in float64."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True))
 
 
 def log_loss(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64]) -> float:
