@@ -12,7 +12,8 @@ import pytest
 from gsco.cases import Option
 from gsco.errors import RunError
 from gsco.evaluation import metrics as m
-from gsco.evaluation.summary import arm_rank, summarise
+from gsco.evaluation.arm_words import arm_rank
+from gsco.evaluation.summary import summarise
 
 KEYS = ("benign", "malignant", "normal")
 OPTIONS = [Option(key, key.title()) for key in KEYS]

@@ -1,7 +1,8 @@
-"""Option scoring with shared prefill equals scoring every choice by a full forward pass."""
+"""Option scoring in one pass over a tree equals constrained decoding by full forward passes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from gsco.generalist import Generalist, Request
 from gsco.generalist.nano.backend import NanoGeneralist
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
 from gsco.generalist.nano.eye import to_pixels
-from gsco.generalist.prefill import common_prefix
+from gsco.generalist.option_tree import ChoiceTree, common_prefix, lay_out
 from gsco.generalist.transformers_backend import TransformersGeneralist
 
 from .tiny import save_tiny_internvl, tiny_nano
@@ -43,6 +44,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
 
 LETTERS = ("A", "B", "C")
 NAMES = ("benign", "malignant", "normal tissue")
+ALIKE = ("benign", "benign keratosis", "benign nevus", "malignant")
 
 
 def requests_of(images: list[ImageRef]) -> list[Request]:
@@ -53,24 +55,40 @@ def requests_of(images: list[ImageRef]) -> list[Request]:
             Request("Options:\nA. benign: 68%\nB. malignant: 20%\nC. normal: 12%, similar 10%", ref, LETTERS)
         )
         out.append(Request("Options: benign, malignant, normal tissue.", ref, NAMES))
+        out.append(Request("Options: benign, benign keratosis, benign nevus, malignant.", ref, ALIKE))
     return out
 
 
+Next = Callable[[list[int]], torch.Tensor]
+"""Logits (vocabulary,) of what follows a beginning of the answer, by a full forward pass."""
+
+
+def constrained(answers: list[list[int]], following: Next) -> np.ndarray:
+    """Probability of each answer if at every step only tokens that lead on to an answer may be drawn."""
+    out = []
+    for answer in answers:
+        log_p = 0.0
+        for i, token in enumerate(answer):
+            allowed = sorted({other[i] for other in answers if other[:i] == answer[:i]})
+            shares = functional.log_softmax(following(answer[:i]).double()[allowed], dim=-1)
+            log_p += float(shares[allowed.index(token)])
+        out.append(np.exp(log_p))
+    return np.asarray(out)
+
+
 def naive(nano: NanoGeneralist, request: Request) -> np.ndarray:
-    """Every choice by one full forward pass over pixels and ids, no cache."""
+    """Full passes over pixels and ids, no cache, nothing shared."""
     prompt = encode_prompt(nano.tokenizer, request.prompt, image=request.image is not None)
-    totals = []
-    for choice in request.choices:
-        answer = encode_answer(nano.tokenizer, choice)
-        if request.choices == LETTERS:
-            answer = answer[:1]
-        ids = torch.tensor([prompt + answer])
-        pixels = None if request.image is None else to_pixels(load_image(request.image))[None]
+    pixels = None if request.image is None else to_pixels(load_image(request.image))[None]
+
+    def following(begun: list[int]) -> torch.Tensor:
         with torch.inference_mode():
-            logits = nano.model(input_ids=ids, pixel_values=pixels).logits[0].double()
-        logp = functional.log_softmax(logits, dim=-1)
-        totals.append(sum(float(logp[len(prompt) + i - 1, t]) for i, t in enumerate(answer)))
-    return functional.softmax(torch.tensor(totals), dim=0).numpy()
+            logits: torch.Tensor = nano.model(
+                input_ids=torch.tensor([prompt + begun]), pixel_values=pixels
+            ).logits
+        return logits[0, -1]
+
+    return constrained([encode_answer(nano.tokenizer, choice) for choice in request.choices], following)
 
 
 def test_nano_equals_full_passes(nano: NanoGeneralist, images: list[ImageRef]) -> None:
@@ -82,31 +100,34 @@ def test_nano_equals_full_passes(nano: NanoGeneralist, images: list[ImageRef]) -
         np.testing.assert_allclose(score.probabilities, expected, atol=1e-4)
 
 
-def test_endings_that_begin_alike_are_read_once(nano: NanoGeneralist, images: list[ImageRef]) -> None:
+def test_what_is_alike_is_read_once(nano: NanoGeneralist, images: list[ImageRef]) -> None:
     """A tree of prompts, as the arms are: none, similar cases, specialists, similar cases and specialists."""
     similar = "Most similar known cases: benign 70%, malignant 30%.\n"
     said = "Specialists: malignant, malignant, benign.\n"
     bodies = ["", similar, said, similar + said, similar + said + "They disagree.\n"]
-    requests = [Request(f"Options: a.\n{body}Answer.", images[0], NAMES) for body in bodies]
+    requests = [Request(f"Options: a.\n{body}Answer.", images[0], ALIKE) for body in bodies]
     read: list[int] = []
-    forward = nano._forward
+    forward = nano._read
 
-    def counting(ids: torch.Tensor, *rest: object, **more: object) -> tuple[torch.Tensor, object]:
+    def counting(ids: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
         read.append(ids.shape[1])
         return forward(ids, *rest, **more)  # type: ignore[arg-type]
 
-    nano._forward = counting  # type: ignore[method-assign, assignment]
+    nano._read = counting  # type: ignore[method-assign]
     try:
         scores = nano.score_options(requests)
     finally:
-        del nano._forward
+        del nano._read
     for request, score in zip(requests, scores, strict=True):
         np.testing.assert_allclose(score.probabilities, naive(nano, request), atol=1e-4)
     ids = [encode_prompt(nano.tokenizer, r.prompt, image=True) for r in requests]
-    shared = common_prefix(ids)
-    distinct = {tuple(one[: i + 1]) for one in ids for i in range(shared, len(one))}
-    assert read[:2] == [shared, len(distinct)]
-    assert len(distinct) < 0.75 * sum(len(one) - shared for one in ids)
+    begun = ChoiceTree([encode_answer(nano.tokenizer, name) for name in ALIKE]).parts
+    asked = [[*one, *beginning] for one in ids for beginning in begun]
+    distinct = {tuple(one[: i + 1]) for one in asked for i in range(len(one))}
+    # Image tokens are alike as ids, so a prefix tells them apart; each place is read once, in one pass.
+    assert read == [len(distinct)]
+    assert len(begun) > 1
+    assert len(distinct) < 0.5 * sum(len(one) for one in ids)
 
 
 def test_nano_does_not_depend_on_batching(nano: NanoGeneralist, images: list[ImageRef]) -> None:
@@ -143,18 +164,60 @@ def internvl(tmp_path_factory: pytest.TempPathFactory) -> TransformersGeneralist
 def test_transformers_equals_full_passes(internvl: TransformersGeneralist, images: list[ImageRef]) -> None:
     for request in requests_of(images):
         inputs = internvl._inputs([request])
-        n = inputs["input_ids"].shape[1]
-        totals = []
-        for choice in request.choices:
-            answer = internvl._tokenizer(choice, add_special_tokens=False).input_ids + internvl._end_ids()
+
+        def following(begun: list[int], inputs: Mapping[str, torch.Tensor] = inputs) -> torch.Tensor:
             full = dict(inputs)
-            full["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([answer])], dim=1)
+            if begun:
+                full["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([begun])], dim=1)
             full["attention_mask"] = torch.ones_like(full["input_ids"])
             with torch.inference_mode():
-                logp = functional.log_softmax(internvl.model(**full).logits[0].double(), dim=-1)
-            totals.append(sum(float(logp[n + i - 1, t]) for i, t in enumerate(answer)))
-        expected = functional.softmax(torch.tensor(totals), dim=0).numpy()
+                logits: torch.Tensor = internvl.model(**full).logits
+            return logits[0, -1]
+
+        answers = [
+            internvl._tokenizer(choice, add_special_tokens=False).input_ids + internvl._end_ids()
+            for choice in request.choices
+        ]
+        expected = constrained(answers, following)
         np.testing.assert_allclose(internvl.score_options([request])[0].probabilities, expected, atol=1e-5)
+
+
+def test_parity_with_constrained_generation_of_transformers(
+    internvl: TransformersGeneralist, images: list[ImageRef]
+) -> None:
+    """What ``generate`` writes, where only options may be written, is as probable as scoring says."""
+    for request in requests_of(images):
+        inputs = internvl._inputs([request])
+        start = inputs["input_ids"].shape[1]
+        answers = [
+            internvl._tokenizer(choice, add_special_tokens=False).input_ids + internvl._end_ids()
+            for choice in request.choices
+        ]
+
+        def allowed(
+            _: int, ids: torch.Tensor, answers: list[list[int]] = answers, start: int = start
+        ) -> list[int]:
+            begun = ids[start:].tolist()
+            return sorted(
+                {a[len(begun)] for a in answers if a[: len(begun)] == begun and len(a) > len(begun)}
+            )
+
+        with torch.inference_mode():
+            written = internvl.model.generate(
+                **inputs,
+                max_new_tokens=max(len(a) for a in answers),
+                do_sample=False,
+                prefix_allowed_tokens_fn=allowed,
+                output_scores=True,
+                return_dict_in_generate=True,
+            )
+        answer = written.sequences[0, start:].tolist()
+        log_p = sum(
+            float(functional.log_softmax(scores[0].double(), dim=-1)[token])
+            for scores, token in zip(written.scores, answer, strict=True)
+        )
+        scored = internvl.score_options([request])[0].probabilities
+        assert scored[answers.index(answer)] == pytest.approx(np.exp(log_p), abs=1e-5)
 
 
 def test_transformers_generates_batched_as_alone(
@@ -174,13 +237,54 @@ def test_both_are_generalists(nano: NanoGeneralist, internvl: TransformersGenera
             generalist.score_options([Request("x")])
 
 
-@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=4))
+SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5)
+
+
+@given(SEQUENCES)
+def test_a_layout_reads_every_sequence_and_nothing_twice(sequences: list[list[int]]) -> None:
+    rows, ends = lay_out(sequences)
+    row_of = [(row, i) for row in rows for i in range(len(row.ids))]
+    tokens = [row.ids[i] for row, i in row_of]
+    first = {id(row): place for place, (row, i) in reversed(list(enumerate(row_of))) if i == 0}
+    for sequence, end in zip(sequences, ends, strict=True):
+        row, i = row_of[end]
+        seen = [tokens[place] for start, stop in row.sees for place in range(start, stop)]
+        seen += tokens[first[id(row)] : first[id(row)] + i + 1]
+        assert seen == sequence
+        assert row.start + i == len(sequence) - 1
+    distinct = {tuple(s[: i + 1]) for s in sequences for i in range(len(s))}
+    assert len(tokens) == len(distinct)
+
+
+@given(SEQUENCES, st.integers(0, 2**32 - 1))
+def test_choices_share_all_probability(sequences: list[list[int]], seed: int) -> None:
+    choices = [list(one) for one in {(*s, 9) for s in sequences}]  # 9 ends each, as an end of turn does
+    rng = np.random.default_rng(seed)
+    table: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def following(begun: list[int]) -> torch.Tensor:
+        return table.setdefault(tuple(begun), torch.tensor(rng.normal(0, 2, 10)))
+
+    tree = ChoiceTree(choices)
+    found = np.exp(
+        tree.log_probabilities({begun: following(list(begun))[list(k)] for begun, k in tree.parts.items()})
+    )
+    assert found.sum() == pytest.approx(1)
+    np.testing.assert_allclose(found, constrained(choices, following))
+
+
+@given(SEQUENCES)
 def test_common_prefix(sequences: list[list[int]]) -> None:
-    n = common_prefix(sequences)
-    assert all(s[:n] == sequences[0][:n] for s in sequences)
-    assert n < min(len(s) for s in sequences)
-    longer = n + 1
-    assert longer >= min(len(s) for s in sequences) or len({tuple(s[:longer]) for s in sequences}) > 1
+    a, b = sequences[0], sequences[-1]
+    n = common_prefix(a, b)
+    assert a[:n] == b[:n]
+    assert n == min(len(a), len(b)) or a[n] != b[n]
+
+
+@pytest.mark.parametrize("choices", [[[1, 2], [1, 2]], [[1], [1, 2]]])
+def test_choices_that_cannot_be_told_apart_are_refused(choices: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="alike"):
+        ChoiceTree(choices)
 
 
 def test_image_ref_order_is_kept(nano: NanoGeneralist, images: list[ImageRef], tmp_path: Path) -> None:

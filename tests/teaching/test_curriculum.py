@@ -87,6 +87,20 @@ def test_labels_are_drawn_evenly() -> None:
     assert max(seen.values()) - min(seen.values()) < 0.15 * max(seen.values())
 
 
+def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:
+    made = make_records([dataset()], n=600, seed=2, mixture={"blank": 1.0})
+    assert {r.kind for r in made} == {"blank"}
+    assert not any("Specialists" in r.prompt or "known cases" in r.prompt for r in made)
+    position: Counter[int] = Counter()
+    for record in made:
+        listed = [line[2:] for line in record.prompt.splitlines() if line.startswith("- ")]
+        if len(listed) == 4:
+            position[listed.index(record.answer)] += 1
+    assert sum(position.values()) > 40
+    assert max(position.values()) < 0.45 * sum(position.values())
+    assert 0.4 < sum(r.image is not None for r in made) / len(made) < 0.6
+
+
 def test_stored_evidence_is_used() -> None:
     stored = {
         case.id: Evidence((Opinion("knn", (0.111, 0.222, 0.667), 0.5),)) for case in dataset().split("train")

@@ -56,7 +56,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     """One image: the answer, who said what, and the similar cases."""
     from rich.table import Table
 
-    from gsco.evaluation.report.wording import arm_name
+    from gsco.evaluation.arm_words import arm_name
 
     names = {option.key: option.name for option in diagnosis.options}
     who = f"{arm_name(diagnosis.arm)}, {diagnosis.generalist}"

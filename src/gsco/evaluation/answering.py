@@ -12,7 +12,7 @@ import numpy as np
 from gsco.cases import Case, Dataset
 from gsco.collaboration import Answer, Collaboration, Evidence, OptionCalibration, controls, get_template
 from gsco.errors import RunError
-from gsco.evaluation.logline import CALIBRATED, UNCALIBRATED, make_line
+from gsco.evaluation.logline import CALIBRATED, UNCALIBRATED, kind_of, make_line
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.work import Work
 from gsco.generalist import Generalist
@@ -86,7 +86,7 @@ def calibrated(answer: Answer, calibrations: Mapping[str, OptionCalibration]) ->
         prediction=keys[int(np.argmax(p))],
         probabilities=dict(zip(keys, map(float, p), strict=True)),
     )
-    if answer.prompt is None:
+    if kind_of(answer.arm) == "control":
         return [answer, replace(mended, arm=answer.arm + CALIBRATED)]
     return [mended, replace(answer, arm=answer.arm + UNCALIBRATED, prompt=None)]
 

@@ -29,7 +29,6 @@ from gsco.generalist import Generalist
 CONTROL = "mean_probability"
 _FILE = "calibration.json"
 _FOLDS = 5
-_BIAS_SPREAD = 1.0
 
 
 def calibrate(
@@ -117,8 +116,10 @@ def fit_where_it_helps(
         mended[here] = fit.apply(probabilities[here]).argmax(axis=1)
     n_options = probabilities.shape[1]
     before = macro_f1(truth, probabilities.argmax(axis=1), n_options)
-    spread = _BIAS_SPREAD if macro_f1(truth, mended, n_options) > before else 0.0
-    return fit_option_calibration(probabilities, truth, bias_spread=spread)
+    helps = macro_f1(truth, mended, n_options) > before
+    if helps:
+        return fit_option_calibration(probabilities, truth)
+    return fit_option_calibration(probabilities, truth, bias_spread=0.0)
 
 
 def _to_json(fits: Mapping[str, OptionCalibration], keys: Sequence[str]) -> dict[str, Any]:

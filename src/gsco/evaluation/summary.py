@@ -19,6 +19,7 @@ from gsco.cases import Option
 from gsco.errors import RunError
 from gsco.evaluation import metrics as m
 from gsco.evaluation import statistics as s
+from gsco.evaluation.arm_words import arm_rank
 from gsco.evaluation.metrics import Floats
 
 SCHEMA = 1
@@ -40,17 +41,6 @@ COUNTED: dict[str, s.Statistic] = {
     "macro_f1": m.macro_f1_of,
 }
 SCORED: tuple[str, ...] = ("auc", "ece", "brier", "nll")
-ARM_ORDER = (
-    "gsco",
-    "moed",
-    "rad",
-    "generalist",
-    "best_specialist",
-    "majority_vote",
-    "mean_probability",
-    "mean_probability_calibrated",
-    "neighbour_vote",
-)
 
 
 @dataclass(frozen=True)
@@ -116,11 +106,6 @@ class ArmAnswers:
             None if self.probabilities is None else self.probabilities[rows],
             self.n_options,
         )
-
-
-def arm_rank(arm: str) -> tuple[int, str]:
-    """Sort key of arms: collaboration first, then controls, then the specialists by name."""
-    return (ARM_ORDER.index(arm) if arm in ARM_ORDER else len(ARM_ORDER), arm)
 
 
 def collect(lines: Iterable[Mapping[str, Any]], keys: Sequence[str], split: str) -> dict[str, ArmAnswers]:

@@ -24,7 +24,7 @@ class Record:
 
     Attributes:
         id: unique in its file.
-        kind: what it teaches (``see``, ``hear``, ``foreign``, ``ask``).
+        kind: what it teaches (``see``, ``hear``, ...).
         source: name of the dataset it was made from (``"simulated"`` without one).
         image: the image, or None for text only.
         prompt / answer: the two turns, without image tag.

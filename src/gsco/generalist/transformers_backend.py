@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from gsco.cases import load_image
 from gsco.errors import ModelError
 from gsco.generalist.base import OptionScores, Request
-from gsco.generalist.prefill import normalised
+from gsco.generalist.option_tree import RULE, ChoiceTree, Ids
 
 _BATCH = 8
 
@@ -23,7 +21,8 @@ _BATCH = 8
 class TransformersGeneralist:
     """A vision-language model with its own processor and chat template.
 
-    A request's prompt (image included) is read once; its choices continue from that cache in one batch.
+    A request's prompt (image included) is read once; beginnings of choices after which they part continue
+    from that cache in one batch, where there are any.
 
     Args:
         model: from ``AutoModelForImageTextToText``.
@@ -77,7 +76,9 @@ class TransformersGeneralist:
             raise ModelError("has no processor with a tokenizer and a chat template", where=spec)
         settings = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
         mark = hashlib.sha256((settings + _weights_mark(folder, model)).encode()).hexdigest()[:16]
-        return cls(model, processor, name=folder.name, fingerprint=f"transformers:{folder.name}:{mark}")
+        return cls(
+            model, processor, name=folder.name, fingerprint=f"transformers:{folder.name}:{mark}:{RULE}"
+        )
 
     def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:
         """See `Generalist.generate`; requests with and without image go in batches of their own."""
@@ -97,7 +98,7 @@ class TransformersGeneralist:
         return out
 
     def score_options(self, requests: Sequence[Request]) -> list[OptionScores]:
-        """See `Generalist.score_options`; a choice's probability includes the end of the answer."""
+        """See `Generalist.score_options`; the probability is that of constrained decoding."""
         return [self._score(request) for request in requests]
 
     def _score(self, request: Request) -> OptionScores:
@@ -105,33 +106,31 @@ class TransformersGeneralist:
             raise ValueError("a request without choices cannot be scored")
         inputs = self._inputs([request])
         end = self._end_ids()
-        choices = [
-            [*self._tokenizer(choice, add_special_tokens=False).input_ids, *end] for choice in request.choices
-        ]
+        tree = ChoiceTree(
+            [[*self._tokenizer(c, add_special_tokens=False).input_ids, *end] for c in request.choices]
+        )
+        deeper = [begun for begun in tree.parts if begun]
         with torch.inference_mode():
-            prompt = self.model(**inputs, use_cache=True, logits_to_keep=1)
-            first = functional.log_softmax(prompt.logits[0, -1].double(), dim=-1)
-            total = first[torch.tensor([c[0] for c in choices], device=first.device)]
-            if max(len(c) for c in choices) > 1:
-                total = total + self._rest(inputs, prompt.past_key_values, choices)
-        return OptionScores(normalised(total))
+            prompt = self.model(**inputs, use_cache=bool(deeper), logits_to_keep=1)
+            logits: dict[Ids, torch.Tensor] = {(): prompt.logits[0, -1]}
+            if deeper:
+                logits |= self._after(inputs, prompt.past_key_values, deeper)
+        asked = {begun: logits[begun][list(tokens)] for begun, tokens in tree.parts.items()}
+        return OptionScores(tree.log_probabilities(asked))
 
-    def _rest(self, inputs: Any, past: Any, choices: list[list[int]]) -> torch.Tensor:
-        """Log-probability of each choice after its first token, (n_choices,)."""
-        n, longest = len(choices), max(len(c) for c in choices)
+    def _after(self, inputs: Any, past: Any, beginnings: list[Ids]) -> dict[Ids, torch.Tensor]:
+        """Logits (vocabulary,) of what follows each beginning of an answer."""
+        n, longest = len(beginnings), max(len(begun) for begun in beginnings)
         length = inputs["input_ids"].shape[1]
         ids = torch.full((n, longest), self._tokenizer.pad_token_id or 0, device=self.model.device)
         mask = torch.zeros((n, length + longest), dtype=torch.long, device=self.model.device)
         mask[:, :length] = inputs["attention_mask"]
-        for row, choice in enumerate(choices):
-            ids[row, : len(choice)] = torch.tensor(choice, device=self.model.device)
-            mask[row, length : length + len(choice)] = 1
-        cache = copy.deepcopy(past)
-        cache.batch_repeat_interleave(n)
-        logits = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True).logits
-        logp = functional.log_softmax(logits[:, :-1].double(), dim=-1)
-        picked = logp.gather(2, ids[:, 1:, None])[..., 0]
-        return (picked * mask[:, length + 1 :]).sum(dim=1)
+        for row, begun in enumerate(beginnings):
+            ids[row, : len(begun)] = torch.tensor(begun, device=self.model.device)
+            mask[row, length : length + len(begun)] = 1
+        past.batch_repeat_interleave(n)
+        logits = self.model(input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=True).logits
+        return {begun: logits[row, len(begun) - 1] for row, begun in enumerate(beginnings)}
 
     def _end_ids(self) -> list[int]:
         end = self.model.generation_config.eos_token_id

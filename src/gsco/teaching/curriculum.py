@@ -1,6 +1,6 @@
 """Training records for a generalist, in InternVL conversation form, made from datasets.
 
-Five kinds of record, mixed by `MIXTURE`:
+Six kinds of record, mixed by `MIXTURE` or as a stage of the recipe says:
 
 ``see``      a training case without evidence: learn to look
 ``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it;
@@ -9,6 +9,8 @@ Five kinds of record, mixed by `MIXTURE`:
              look all the same; cases as in ``hear``
 ``foreign``  an invented label set with simulated evidence, with a foreign image or none: learn to read
              evidence about names never met; now and then one able specialist is wrong and sure
+``blank``    an invented label set without evidence, with a foreign image or none, and any option as the
+             answer: learn to like no name where nothing is known
 ``ask``      closed questions of a VQA dataset
 
 Options come in random order under varied names. Evidence about a training case must be out-of-fold: a
@@ -174,8 +176,9 @@ def make_records(
             continue
         dataset = known[int(rng.choice(len(known), p=share))]
         case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name])
-        if kind == "foreign":
-            out.append(_foreign(rng, identity, dataset.name, case, hearing))
+        if kind in ("foreign", "blank"):
+            arms_of_kind = hearing if kind == "foreign" else None
+            out.append(_foreign(rng, identity, kind, dataset.name, case, arms_of_kind))
         else:
             found = Evidence()
             if kind == "hear":
@@ -216,27 +219,34 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
     return Evidence(tuple(stored.opinions[i] for i in keep), stored.neighbours[:k])
 
 
-def _foreign(rng: np.random.Generator, identity: str, source: str, case: Case, arms: _Arms) -> Record:
+def _foreign(
+    rng: np.random.Generator, identity: str, kind: str, source: str, case: Case, arms: _Arms | None
+) -> Record:
     task = _foreign_task(rng)
     truth = int(rng.integers(len(task.options)))
-    # More than half of them are clear, or the noise of hard ones hides what there is to learn: to read.
-    clear = rng.random() < 0.55
-    skill = (2.5, 6.0) if clear else (1.0, 5.0)
-    purity = float(rng.uniform(0.6, 1.0)) if clear else None
-    found = simulate_evidence(rng, truth, task.keys, skill=skill, purity=purity)
-    found = restrict(found, arms.draw(rng))
-    if clear and len(found.opinions) > 2 and rng.random() < 0.4:
-        found = replace(found, opinions=with_dissenter(rng, found.opinions, truth))
+    found = Evidence() if arms is None else _able(rng, truth, task.keys, arms)
     prompt = _render(rng, task, found)
     with_image = rng.random() < 0.5
     return Record(
         identity,
-        "foreign",
+        kind,
         source if with_image else "simulated",
         case.image if with_image else None,
         prompt.text,
         prompt.choices[truth],
     )
+
+
+def _able(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: _Arms) -> Evidence:
+    # More than half of them are clear, or the noise of hard ones hides what there is to learn: to read.
+    clear = rng.random() < 0.55
+    skill = (2.5, 6.0) if clear else (1.0, 5.0)
+    purity = float(rng.uniform(0.6, 1.0)) if clear else None
+    found = simulate_evidence(rng, truth, keys, skill=skill, purity=purity)
+    found = restrict(found, arms.draw(rng))
+    if clear and len(found.opinions) > 2 and rng.random() < 0.4:
+        found = replace(found, opinions=with_dissenter(rng, found.opinions, truth))
+    return found
 
 
 def _closed(case: Case) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+from gsco.evaluation.arm_words import arm_name, arm_rank
 from gsco.evaluation.logline import CALIBRATED, UNCALIBRATED
 from gsco.evaluation.report.thumbnails import LARGE, SMALL, Thumbnail, data_uri, shrink
-from gsco.evaluation.report.wording import arm_name, number
-from gsco.evaluation.summary import arm_rank
+from gsco.evaluation.report.wording import number
 
 FOCUS_ORDER = ("gsco", "moed", "rad", "generalist", "mean_probability", "best_specialist")
 SHOWN_NEIGHBOURS = 6

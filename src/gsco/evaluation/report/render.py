@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gsco.evaluation.arm_words import arm_name, arm_note, arm_rank
 from gsco.evaluation.report import charts, wording
 from gsco.evaluation.report.cards import focus_arm, make_cards
 from gsco.evaluation.report.thumbnails import Thumbnail
-from gsco.evaluation.summary import ArmAnswers, arm_rank, collect
+from gsco.evaluation.summary import ArmAnswers, collect
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CASES = 60
@@ -198,8 +199,8 @@ def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
         rows = [
             {
                 "arm": name,
-                "name": wording.arm_name(name),
-                "note": wording.ARM_NOTES.get(name, ""),
+                "name": arm_name(name),
+                "note": arm_note(name),
                 "macro_f1": arm["macro_f1"],
                 "leads": arm["macro_f1"]["value"] == best["macro_f1"],
                 "bar": charts.interval_bar(
@@ -245,7 +246,7 @@ def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             ]
             recall = wording.number(counts[i] / total, 2) if total else "–"
             rows.append({"cells": cells, "unparsed": unparsed, "n": total, "recall": recall})
-        out.append({"name": wording.arm_name(name), "rows": rows, "unparsed": arm["unparsed"] > 0})
+        out.append({"name": arm_name(name), "rows": rows, "unparsed": arm["unparsed"] > 0})
     return out
 
 
@@ -254,7 +255,7 @@ def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> li
     for name in _PICTURED:
         bins = charts.reliability_bins(answers[name]) if name in answers else None
         if bins is not None:
-            label = wording.arm_name(name)
+            label = arm_name(name)
             out.append(
                 {"name": label, "svg": charts.reliability(bins, label), "ece": metrics["arms"][name]["ece"]}
             )
@@ -268,7 +269,7 @@ def _fits(
     names = {option["key"]: option["name"] for option in options}
     return [
         {
-            "name": wording.arm_name(arm),
+            "name": arm_name(arm),
             "n": fit["n"],
             "temperature": wording.number(fit["temperature"], 2),
             "bias": ", ".join(f"{names[key]} {wording.signed(b, 2)}" for key, b in fit["bias"].items())
@@ -285,7 +286,7 @@ def _repairs(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         wrong, right = found["wrong_majority"], found["right_majority"]
         out.append(
             {
-                "name": wording.arm_name(name),
+                "name": arm_name(name),
                 **found,
                 "repaired_share": round(100 * found["repaired"] / wrong) if wrong else 0,
                 "broken_share": round(100 * found["broken"] / right) if right else 0,

@@ -1,34 +1,12 @@
-"""Numbers and names as a person reads them, and the sentences that a comparison amounts to."""
+"""Numbers as a person reads them, and the sentences that a comparison amounts to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gsco.evaluation.logline import UNCALIBRATED
+from gsco.evaluation.arm_words import arm_name, with_article
 
-ARM_NAMES: dict[str, str] = {
-    "generalist": "generalist alone",
-    "moed": "+ specialists (MoED)",
-    "rad": "+ similar cases (RAD)",
-    "gsco": "GSCo (both)",
-    "best_specialist": "best specialist",
-    "majority_vote": "majority vote",
-    "mean_probability": "mean probability",
-    "mean_probability_calibrated": "calibrated mean probability",
-    "neighbour_vote": "neighbour vote",
-}
-ARM_NOTES: dict[str, str] = {
-    "generalist": "sees the image only",
-    "moed": "hears the specialists",
-    "rad": "hears the most similar known cases",
-    "gsco": "hears specialists and similar cases",
-    "best_specialist": "chosen on validation",
-    "majority_vote": "of the same specialists",
-    "mean_probability": "of the same specialists",
-    "mean_probability_calibrated": "as the generalist is",
-    "neighbour_vote": "of the same similar cases",
-}
 METRIC_NAMES: dict[str, str] = {
     "macro_f1": "macro-F1",
     "accuracy": "accuracy",
@@ -38,22 +16,7 @@ METRIC_NAMES: dict[str, str] = {
     "brier": "Brier",
     "nll": "NLL",
 }
-_TAKES_ARTICLE = {
-    "generalist",
-    "best_specialist",
-    "majority_vote",
-    "mean_probability",
-    "mean_probability_calibrated",
-    "neighbour_vote",
-}
 ALPHA = 0.05
-
-
-def arm_name(arm: str) -> str:
-    """``gsco`` → ``GSCo (both)``, ``specialist:knn`` → ``knn``."""
-    if arm.endswith(UNCALIBRATED):
-        return f"{arm_name(arm.removesuffix(UNCALIBRATED))}, uncalibrated"
-    return ARM_NAMES.get(arm, arm.removeprefix("specialist:"))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -139,12 +102,6 @@ def headline(comparisons: Sequence[Mapping[str, Any]], focus: str | None) -> str
         if which in against.values()
     ]
     return f"By macro-F1, {name} " + _listed(parts) + "."
-
-
-def with_article(arm: str) -> str:
-    """``best_specialist`` → ``the best specialist``; names of one's own stand without."""
-    name = arm_name(arm)
-    return f"the {name}" if arm in _TAKES_ARTICLE else name
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -7,16 +7,17 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 from gsco.cases import ImageRef, load_image
 from gsco.generalist.base import OptionScores, Request
 from gsco.generalist.nano.assemble import base_folder, load_nano, weights_folder
 from gsco.generalist.nano.dialogue import END, encode_answer, encode_prompt
 from gsco.generalist.nano.eye import vision_tokens
-from gsco.generalist.prefill import common_prefix, normalised, score_choices
+from gsco.generalist.option_tree import RULE, score_choices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ _KEPT_IMAGES = 64
 class NanoGeneralist:
     """MedDr-nano (see the card beside its weights). Research use only, not a medical device.
 
-    Consecutive requests about one image share its encoding and the beginning of their prompts.
+    Consecutive requests about one image share its encoding and whatever their prompts have in common.
     Answers do not depend on how requests are batched, up to floating point.
 
     Args:
@@ -60,10 +61,10 @@ class NanoGeneralist:
         folder = Path(adapter) if adapter is not None else weights_folder()
         model, tokenizer = load_nano(folder, cache=cache)
         digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
-        return cls(model, tokenizer, fingerprint=f"meddr-nano:{base_folder(cache).name}:{digest[:16]}")
+        return cls(model, tokenizer, fingerprint=f"meddr-nano:{base_folder(cache).name}:{digest[:16]}:{RULE}")
 
     def score_options(self, requests: Sequence[Request]) -> list[OptionScores]:
-        """See `Generalist.score_options`; a choice's probability includes the end of the answer."""
+        """See `Generalist.score_options`; the probability is that of constrained decoding."""
         out: list[OptionScores] = []
         with torch.inference_mode():
             for group in _by_image(requests):
@@ -87,46 +88,29 @@ class NanoGeneralist:
             if not request.choices:
                 raise ValueError("a request without choices cannot be scored")
         image = requests[0].image
-        prompts = [encode_prompt(self.tokenizer, r.prompt, image=image is not None) for r in requests]
-        choices = [self._answers(r.choices) for r in requests]
-        shared = common_prefix(prompts) if len(prompts) > 1 else 0
-        past = None
-        if shared:
-            _, past = self._forward(torch.tensor([prompts[0][:shared]]), None, None, None, image=image)
-        totals = score_choices(
-            partial(self._forward, image=None if shared else image),
-            self.model.lm_head,
-            past,
-            shared,
-            [prompt[shared:] for prompt in prompts],
-            choices,
+        scores = score_choices(
+            partial(self._read, image=image),
+            self._logits,
+            [encode_prompt(self.tokenizer, r.prompt, image=image is not None) for r in requests],
+            [[encode_answer(self.tokenizer, choice) for choice in r.choices] for r in requests],
             device=self._device,
         )
-        return [OptionScores(normalised(total)) for total in totals]
+        return [OptionScores(logs) for logs in scores]
 
-    def _answers(self, choices: Sequence[str]) -> list[list[int]]:
-        """Token ids of each choice with the end of turn; of letters, told apart at once, the letter only."""
-        ids = [encode_answer(self.tokenizer, choice) for choice in choices]
-        letters = all(len(i) == 2 for i in ids) and len({i[0] for i in ids}) == len(ids)
-        return [i[:1] for i in ids] if letters else ids
-
-    def _forward(
-        self,
-        ids: torch.Tensor,
-        mask: torch.Tensor | None,
-        positions: torch.Tensor | None,
-        past: Any,
-        *,
-        image: ImageRef | None,
-    ) -> tuple[torch.Tensor, Any]:
+    def _read(
+        self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, *, image: ImageRef | None
+    ) -> torch.Tensor:
         output = self.model.model.language_model(
-            inputs_embeds=self._embed(ids, [image] * len(ids)),
+            inputs_embeds=self._embed(ids, [image]),
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=past,
-            use_cache=True,
+            use_cache=False,
         )
-        return output.last_hidden_state, output.past_key_values
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden
+
+    def _logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return functional.linear(hidden, self.model.lm_head.weight[ids])
 
     def _embed(self, ids: torch.Tensor, images: Sequence[ImageRef | None]) -> torch.Tensor:
         """Token embeddings (B, T, D), image tokens replaced by the projected image of their row."""

@@ -1,0 +1,53 @@
+"""How arms and controls are called where a person reads them, and in which order they stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gsco.evaluation.logline import UNCALIBRATED
+
+
+@dataclass(frozen=True, slots=True)
+class ArmWords:
+    """Name, a note for tables, and whether the name takes an article in a sentence."""
+
+    name: str
+    note: str
+    article: bool = True
+
+
+ARMS: dict[str, ArmWords] = {
+    "gsco": ArmWords("GSCo (both)", "hears specialists and similar cases", article=False),
+    "moed": ArmWords("+ specialists (MoED)", "hears the specialists", article=False),
+    "rad": ArmWords("+ similar cases (RAD)", "hears the most similar known cases", article=False),
+    "generalist": ArmWords("generalist alone", "sees the image only"),
+    "best_specialist": ArmWords("best specialist", "chosen on validation"),
+    "majority_vote": ArmWords("majority vote", "of the same specialists"),
+    "mean_probability": ArmWords("mean probability", "of the same specialists"),
+    "mean_probability_calibrated": ArmWords("calibrated mean probability", "as the generalist is"),
+    "neighbour_vote": ArmWords("neighbour vote", "of the same similar cases"),
+}
+"""By the arm's id in the log, in the order of a table."""
+
+
+def arm_rank(arm: str) -> tuple[int, str]:
+    """Sort key of arms: collaboration first, then controls, then the specialists by name."""
+    return (list(ARMS).index(arm) if arm in ARMS else len(ARMS), arm)
+
+
+def arm_name(arm: str) -> str:
+    """``gsco`` → ``GSCo (both)``, ``specialist:knn`` → ``knn``."""
+    if arm.endswith(UNCALIBRATED):
+        return f"{arm_name(arm.removesuffix(UNCALIBRATED))}, uncalibrated"
+    return ARMS[arm].name if arm in ARMS else arm.removeprefix("specialist:")
+
+
+def arm_note(arm: str) -> str:
+    """What the arm hears or is, in a few words; empty for a specialist."""
+    return ARMS[arm].note if arm in ARMS else ""
+
+
+def with_article(arm: str) -> str:
+    """``best_specialist`` → ``the best specialist``; names of one's own stand without."""
+    name = arm_name(arm)
+    return f"the {name}" if arm in ARMS and ARMS[arm].article else name
