@@ -73,7 +73,7 @@ def run(
     calibration_cases: Annotated[
         int | None,
         typer.Option(
-            help="Validation cases that the generalist's answers are calibrated on; 0: none. Default: 200.",
+            help="Validation cases that the generalist's answers are calibrated on; 0: none. Default: 300.",
             rich_help_panel=_WAY,
         ),
     ] = None,

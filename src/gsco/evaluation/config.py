@@ -64,7 +64,7 @@ class RunConfig(BaseModel):
     arms: tuple[Arm, ...] = ("generalist", "moed", "rad", "gsco")
     neighbours: int = Field(default=10, ge=1)
     split: Literal["val", "test"] = "test"
-    calibration_cases: int = Field(default=200, ge=0)
+    calibration_cases: int = Field(default=300, ge=0)
     limit: int | None = Field(default=None, ge=1)
     quick: bool = False
     leakage: Literal["purge", "purge_all", "refuse"] = "purge"
