@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gsco.evaluation.report.wording import number, signed
+from gsco.evaluation.report.wording import number, p_text, signed
 from gsco.evaluation.statistics import holm
 
 ARMS = (
@@ -37,6 +37,8 @@ def interval(figure: dict[str, float] | None) -> str:
     """A value with its interval, as people read it."""
     if figure is None or figure["value"] is None:
         return "–"
+    if figure["low"] is None:
+        return number(figure["value"])
     return f"{number(figure['value'])} [{number(figure['low'], 2)}, {number(figure['high'], 2)}]"
 
 
@@ -80,8 +82,8 @@ def comparison_table(runs: list[dict[str, Any]], other: str, metric: str) -> str
         [
             name,
             f"{signed(c['difference'])} [{signed(c['low'])}, {signed(c['high'])}]",
-            number(c["p_value"]),
-            number(p),
+            p_text(c["p_value"]).removeprefix("p ").removeprefix("= "),
+            p_text(p).removeprefix("p ").removeprefix("= "),
         ]
         for (name, c), p in zip(found, corrected, strict=True)
     ]

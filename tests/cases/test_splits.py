@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gsco.cases import Case, Dataset, Task, check_splits, draw_splits, require_splits
+from gsco.cases import Case, Dataset, Task, check_splits, draw_splits, require_splits, units_of
 from gsco.errors import DatasetError, SplitLeakError
 
 units = st.none() | st.sampled_from([f"u{k}" for k in range(8)])
@@ -68,3 +68,22 @@ def test_needed_splits() -> None:
     require_splits(dataset, ["train", "test"])
     with pytest.raises(DatasetError, match="no case in split val"):
         require_splits(dataset)
+
+
+def test_a_large_unit_does_not_fill_a_small_split() -> None:
+    cases = [Case(f"{i}", (), ("a",), patient_id="big" if i < 90 else f"p{i}") for i in range(100)]
+    for seed in range(12):
+        count = Counter(case.split for case in draw_splits(cases, seed=seed))
+        assert count["train"] >= 90
+        assert min(count["val"], count["test"]) >= 1
+
+
+def test_units_join_patients_and_groups() -> None:
+    def case(name: str, patient: str | None, group: str | None) -> Case:
+        return Case(name, (), ("a",), patient_id=patient, group=group)
+
+    cases = [case("1", "p", "g"), case("2", "q", "g"), case("3", "q", None), case("4", None, None)]
+    units = units_of(cases)
+    assert len(set(units[:3])) == 1
+    assert units[3] not in units[:3]
+    assert units_of([case("1", "p", None), case("2", None, "g")]) == ["p", "g"]

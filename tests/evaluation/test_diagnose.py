@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import gsco
+from gsco.cases import Option
 from gsco.cases.phantoms import generate_phantoms
 from gsco.cli import main
+from gsco.cli.tables import show_diagnosis
 from gsco.errors import ModelError, RunError
 from gsco.evaluation.config import RunConfig
 from gsco.generalist.scripted import ScriptedGeneralist
@@ -93,6 +99,31 @@ def test_another_arm_and_another_generalist(stranger: Path, finished_run: Path, 
     assert [voice.name for voice in said.voices if voice.kind == "generalist"] == ["generalist"]
     with pytest.raises(RunError, match=r"no arm 'oracle'\. Choose one of: generalist, moed"):
         gsco.diagnose(stranger, run=finished_run, arm="oracle", cache=feature_cache)
+
+
+def test_the_fullest_arm_answers_and_an_uncalibrated_one_says_so(
+    stranger: Path, phantom_folder: Path, feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    config = RunConfig.parse({"data": phantom_folder, **quick, "arms": ("generalist", "moed")})
+    gsco.run(config, tmp_path / "run", cache=feature_cache)
+    said = gsco.diagnose(stranger, run=tmp_path / "run", cache=feature_cache)
+    assert (said.arm, said.word) == ("moed", None)
+    assert said.uncalibrated is not None
+    said = gsco.diagnose(stranger, run=tmp_path / "run", arm="gsco", cache=feature_cache)
+    assert said.uncalibrated is None
+    assert said.word == "Not calibrated: the run did not ask this arm."
+    other = ScriptedGeneralist("first")
+    said = gsco.diagnose(stranger, run=tmp_path / "run", generalist=other, cache=feature_cache)
+    assert said.word == "Not calibrated: the run calibrated another generalist."
+
+
+def test_names_are_never_read_as_markup(stranger: Path, finished_run: Path, feature_cache: Path) -> None:
+    said = gsco.diagnose(stranger, run=finished_run, cache=feature_cache)
+    odd = tuple(Option(o.key, f"cyst [/{i}] [simple]") for i, o in enumerate(said.options))
+    console = Console(width=200, file=io.StringIO())
+    show_diagnosis(console, replace(said, options=odd, image="[/x].png"))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(text.count(option.name) >= 1 for option in odd)
 
 
 def test_a_run_without_its_parts(stranger: Path, finished_run: Path, tmp_path: Path) -> None:

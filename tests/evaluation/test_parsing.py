@@ -7,14 +7,12 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gsco.evaluation.parsing import parse_option, parse_options
 
 # A loaded machine is no failure.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 TABLE = json.loads((Path(__file__).parent / "parsing_table.json").read_text(encoding="utf-8"))["rows"]
 

@@ -406,7 +406,7 @@ def test_the_verdict_in_one_sentence() -> None:
     }
     assert wording.comparison_sentence(row, arms) == (
         "GSCo (both): macro-F1 .810 [.740, .870] against .780 [.700, .850] for the best specialist; "
-        "difference +.030 [−.020, .080], p = .21 (Holm .420): not distinguishable."
+        "difference +.030 [−.020, .080], p = .21 (Holm p = .42): not distinguishable."
     )
     assert wording.headline([row], "gsco") == (
         "By macro-F1, GSCo could not be told apart from the best specialist."

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -14,6 +16,7 @@ import gsco
 from gsco.collaboration import GENERALIST_ARMS, get_template
 from gsco.errors import DatasetError, LeakageError, ModelError, NoLabelsError, RunError, UserError
 from gsco.evaluation.config import RunConfig
+from gsco.evaluation.data import json_value
 from gsco.evaluation.run import rerender
 from gsco.evaluation.runfolder import RunFolder
 from gsco.generalist import OptionScores, Request
@@ -273,8 +276,6 @@ def small_dataset(
     splits: tuple[str, ...] = ("train", "val", "test"),
 ) -> Path:
     """Images of two brightness levels with noise: cheap and learnable."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     rows = ["image,label,split"]
@@ -321,6 +322,38 @@ class TestLeakage:
         card = json.loads((tmp_path / "run" / "specialists" / "knn" / "config.json").read_text())
         n_train = len(gsco.load_dataset(folder).split("train"))
         assert card["details"]["n_train"] == n_train - (len(purged) if leakage == "purge_all" else 0)
+
+    def test_a_purged_training_case_is_still_known_when_asked_about(
+        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+    ) -> None:
+        folder, copied = leaking
+        gsco.run(RunConfig(data=folder, **quick), tmp_path / "run", cache=feature_cache)
+        said = gsco.diagnose(folder / copied, run=tmp_path / "run", cache=feature_cache)
+        assert said.known_case is not None
+        assert copied in said.known_case
+
+    def test_copies_count_for_nothing_in_validation(
+        self, tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
+    ) -> None:
+        """One validation image is a training image, another one is to be answered."""
+        folder = small_dataset(tmp_path / "data", n=36)
+        dataset = gsco.load_dataset(folder)
+        by_label = {
+            label: [c for c in dataset.split("val") if c.label == label] for label in dataset.task.keys
+        }
+        first, second = (cases[0] for cases in list(by_label.values())[:2])
+        shutil.copy(dataset.split("train")[0].image.path, first.image.path)
+        shutil.copy(dataset.split("test")[0].image.path, second.image.path)
+        result = gsco.run(RunConfig(data=folder, **quick), tmp_path / "run", cache=feature_cache)
+        found = json.loads((tmp_path / "run" / "leakage.json").read_text())["validation"]
+        assert first.id in found["copies_of_training"]
+        assert second.id in found["copies_of_answered"]
+        assert set(found["left_out"]) == {*found["copies_of_training"], *found["copies_of_answered"]}
+        log = (tmp_path / "run" / "calibration.jsonl").read_text().splitlines()
+        assert {json.loads(line)["case_id"] for line in log}.isdisjoint(found["left_out"])
+        with np.load(tmp_path / "run" / "predictions" / "knn.val.npz") as stored:
+            assert set(stored["ids"]).isdisjoint(found["left_out"])
+        assert any("judged" in note for note in result.notes)
 
     def test_is_refused_on_request(
         self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
@@ -420,3 +453,62 @@ def test_an_answer_to_a_strange_case_is_refused(
     RunFolder(copy).append([line])
     with pytest.raises(RunError, match=r"not to be answered: images/strange\.png"):
         gsco.resume(copy, cache=feature_cache)
+
+
+def test_a_page_is_not_made_anew_from_half_a_log(finished_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished_run, copy)
+    before = (copy / "metrics.json").read_bytes()
+    lines = (copy / "cases.jsonl").read_text().splitlines(keepends=True)
+    (copy / "cases.jsonl").write_text("".join(lines[:5]))
+    with pytest.raises(RunError, match=r"has answered \d+ of \d+ cases.*--resume"):
+        rerender(copy)
+    assert (copy / "metrics.json").read_bytes() == before
+    shutil.copy(finished_run / "cases.jsonl", copy / "cases.jsonl")
+    (copy / "dataset.json").write_text("{}")
+    with pytest.raises(RunError, match=r"dataset\.json: is missing, or not whole"):
+        rerender(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"specialists": ("small_cnn:resnet18",)}, "recipe small_cnn takes no backbone"),
+        ({"specialists": ("linear_probe:nonexistent",)}, "no backbone 'nonexistent'"),
+        ({"specialists": ("linear_probe:",)}, "no backbone ''"),
+        ({"backbone": "nonexistent"}, "no backbone 'nonexistent'"),
+    ],
+)
+def test_a_wrong_recipe_is_told_before_a_folder_is_made(
+    changes: dict[str, Any], said: str, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        gsco.run(RunConfig.parse({"data": phantom_folder, **quick, **changes}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_options_than_letters_are_told_before_training(
+    tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
+) -> None:
+    folder = small_dataset(tmp_path / "data", labels=tuple(f"kind {i}" for i in range(27)), n=27 * 4)
+    config = RunConfig.parse({"data": folder, **quick, "template": "letters"})
+    with pytest.raises(UserError, match="27 options are more than there are letters"):
+        gsco.run(config, tmp_path / "run", cache=feature_cache)
+    assert not (tmp_path / "run" / "specialists").exists()
+
+
+def test_paths_are_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    config = RunConfig(data=Path("../a/."), generalist="../model")
+    assert config.data == tmp_path / "a"
+    assert config.generalist == str(tmp_path / "model")
+    assert RunConfig(data=Path(), generalist="nano", backbone="resnet18").backbone == "resnet18"
+
+
+def test_a_card_holds_what_json_can() -> None:
+    card = {"when": [date(2024, 1, 1)], "score": float("nan"), "deep": {1: (2.5, None)}, "licence": "MIT"}
+    plain = json_value(card)
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain == {"when": ["2024-01-01"], "score": "nan", "deep": {"1": [2.5, None]}, "licence": "MIT"}

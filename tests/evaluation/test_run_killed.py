@@ -102,15 +102,20 @@ def assert_same(run: Path, whole: Path) -> None:
 def test_killed_at_random_moments(
     start: Callable[..., subprocess.Popen[str]], finished_run: Path, tmp_path: Path
 ) -> None:
-    config = tmp_path / "run" / "config.yaml"
+    lock = tmp_path / "run" / "run.lock"
+    stages = json.loads((finished_run / "timing.json").read_text())["sessions"][0]["stages"]
+    whole = sum(stage["seconds"] for stage in stages)
     for seed in range(3):
         process = start(cache=str(tmp_path / "cache"))  # its features are not there yet
         deadline = time.monotonic() + 60
-        while not config.exists() and process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:  # until this process has the run
+            if lock.exists() and lock.read_text() == str(process.pid):
+                break
             time.sleep(0.005)
-        time.sleep(random.Random(seed).uniform(0.0, 2.0))
+        time.sleep(random.Random(seed).uniform(0.0, 0.3 * whole))
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL  # it was still at work
     finish(start())
     assert_same(tmp_path / "run", finished_run)
 

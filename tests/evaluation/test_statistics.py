@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsco.evaluation import metrics as m
 from gsco.evaluation import statistics as s
 
 # A loaded machine is no failure.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 
 def confusions(truth: np.ndarray, said: np.ndarray, clusters: np.ndarray, k: int) -> np.ndarray:

@@ -60,12 +60,19 @@ train_network(SmallCNN(3), job, schedule, Augmentation(), mean=half, std=half, w
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     epochs: list[str] = []
-    job = training_job(dataset, cache=tmp_path / "cut", progress=lambda what, *_: epochs.append(what))
-    torch.manual_seed(99)  # the weights come from the checkpoint, not from here
-    resumed = train_network(SmallCNN(3), job, SCHEDULE, Augmentation(), mean=HALF, std=HALF, what="net")
+
+    def go_on(seed: int) -> Trained:
+        epochs.clear()
+        job = training_job(dataset, cache=tmp_path / "cut", progress=lambda what, *_: epochs.append(what))
+        torch.manual_seed(seed)
+        return train_network(SmallCNN(3), job, SCHEDULE, Augmentation(), mean=HALF, std=HALF, what="net")
+
+    resumed = go_on(0)
     assert [line for line in epochs if "epoch" in line] == ["net: epoch 3", "net: epoch 4"]
     assert _same(resumed, unbroken)
     assert (resumed.best_epoch, resumed.val_loss) == (unbroken.best_epoch, unbroken.val_loss)
+    go_on(99)  # other weights to start from are another training
+    assert next(line for line in epochs if "epoch" in line) == "net: epoch 1"
 
 
 def test_seed_decides_and_nothing_else(dataset: Dataset, tmp_path: Path) -> None:

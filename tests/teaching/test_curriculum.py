@@ -19,7 +19,7 @@ from gsco.generalist.records import Record, read_records, write_records
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.specialists import Opinion
 from gsco.teaching.alignment import shown_examples
-from gsco.teaching.curriculum import MIXTURE, make_records
+from gsco.teaching.curriculum import MIXTURE, _renamed, make_records
 from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_names import (
     STEMS,
@@ -77,6 +77,13 @@ def test_the_answer_names_the_true_option() -> None:
         assert name in groups[truth[record.image] or ""]
         checked += 1
     assert checked > 100
+
+
+def test_no_two_options_are_ever_called_the_same() -> None:
+    task = Task("diagnosis", "chest X-ray", (Option("a", "no finding"), Option("b", "normal")))
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        assert len(set(_renamed(rng, task).names)) == 2
 
 
 def test_labels_are_drawn_evenly() -> None:

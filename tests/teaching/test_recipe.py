@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gsco.cli.app import app
-from gsco.errors import UserError
+from gsco.errors import RunError, UserError
 from gsco.generalist import load_generalist
-from gsco.teaching.recipe import read_recipe, shipped_recipe
+from gsco.teaching.recipe import read_recipe, shipped_recipe, train_by_recipe
 
 TINY = """
 sources:
@@ -49,6 +49,9 @@ def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
     assert again.exit_code == 0
     assert (out / "adapter_model.safetensors").read_bytes() == before
     assert load_generalist(str(out)).fingerprint != load_generalist("nano").fingerprint
+    recipe.write_text(TINY.replace("seed: 1", "seed: 2"))
+    with pytest.raises(RunError, match="holds stages of another recipe"):
+        train_by_recipe(read_recipe(recipe), out, root=tmp_path, cache=tmp_path / "cache")
 
 
 def test_the_shipped_recipe_reads() -> None:
@@ -65,6 +68,9 @@ def test_the_shipped_recipe_reads() -> None:
         ("sources: []\nstages: [{name: x, records: 0}]\n", "stages.0.records"),
         ("sources: []\nstages: []\nspeed: fast\n", "speed"),
         ("sources: [", "is not YAML"),
+        ("sources: []\nstages: [{name: x, records: 1, mixture: {heer: 1}}]\n", "no kind of record 'heer'"),
+        ("sources: []\nstages: [{name: x, records: 1, arms: {generalist: 1}}]\n", "no arm with evidence"),
+        ("sources: []\nstages: [{name: x, records: 1, settings: {epoch: 2}}]\n", "no setting 'epoch'"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path: Path, text: str, said: str) -> None:

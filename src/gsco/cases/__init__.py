@@ -4,7 +4,7 @@ from gsco.cases.case import SPLITS, Case, Dataset, ImageRef, Option, Split, Task
 from gsco.cases.hashing import file_hash, pixel_hash
 from gsco.cases.images import MAX_PIXELS, load_image
 from gsco.cases.loading import find_broken, find_dataset, load_dataset
-from gsco.cases.splits import check_splits, draw_splits, require_splits
+from gsco.cases.splits import check_splits, draw_splits, require_splits, units_of
 
 __all__ = [
     "MAX_PIXELS",
@@ -25,4 +25,5 @@ __all__ = [
     "load_image",
     "pixel_hash",
     "require_splits",
+    "units_of",
 ]

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast, get_args
 
@@ -54,7 +54,8 @@ def load_folder(
     kept = [row for row in rows if row.split != LEFT_OUT]
     if not kept:
         raise NoLabelsError("lists no case", where=str(path), remedy="Add one line per image.")
-    card = _card(path, about, known, left_out=len(rows) - len(kept))
+    origin = known_set(title, exact=True) or known_set(root.resolve().name, exact=True)
+    card = _card(path, about, origin, left_out=len(rows) - len(kept))
     options, multi = _options(root, about, known, kept) if kind == "diagnosis" else ((), False)
     if kind == "diagnosis":
         _check_labels(path, kept, tuple(o.key for o in options), multi)
@@ -190,7 +191,9 @@ def _json_rows(path: Path, root: Path, kind: TaskKind) -> list[_Row]:
             )
         )
     _all_or_none(path, rows)
-    return rows
+    # A study or image may name several lines: then the line's number tells them apart.
+    times = Counter(row.id for row in rows)
+    return [row if times[row.id] == 1 else replace(row, id=f"{row.id}#{row.number}") for row in rows]
 
 
 def _report(line: Mapping[str, Any]) -> str | None:
@@ -317,11 +320,11 @@ def _text(root: Path, about: Mapping[str, Any], key: str) -> str | None:
     return str(value).strip() or None if value is not None else None
 
 
-def _card(path: Path, about: Mapping[str, Any], known: KnownSet | None, *, left_out: int) -> dict[str, Any]:
+def _card(path: Path, about: Mapping[str, Any], origin: KnownSet | None, *, left_out: int) -> dict[str, Any]:
     """What is known about the data: the catalogue's words, then those of ``dataset.yaml``."""
     card: dict[str, Any] = {"format": path.name, "split": "given"}
-    if known:
-        card |= {key: value for key in ("licence", "source") if (value := getattr(known, key))}
+    if origin:
+        card |= {key: value for key in ("licence", "source") if (value := getattr(origin, key))}
     card |= {key: value for key, value in about.items() if key not in _OWN}
     if about.get("license"):
         card["licence"] = about["license"]

@@ -10,7 +10,7 @@ from gsco.cases.case import SPLITS, Case, Dataset, ImageRef, Split, Task
 from gsco.cases.images import IMAGE_SUFFIXES
 from gsco.cases.names import UNKNOWN_MODALITY, known_set, make_options
 from gsco.cases.splits import draw_splits
-from gsco.errors import NoLabelsError
+from gsco.errors import DatasetError, NoLabelsError
 
 SPLIT_FOLDERS: Mapping[str, Split] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -35,9 +35,16 @@ def load_imagefolder(
         NoLabelsError: fewer than two class folders with images.
     """
     folders = _folders(root)
-    by_split = {
-        SPLIT_FOLDERS[key.lower()]: path for key, path in folders.items() if key.lower() in SPLIT_FOLDERS
-    }
+    by_split: dict[Split, Path] = {}
+    for key, path in folders.items():
+        if key.lower() in SPLIT_FOLDERS:
+            other = by_split.setdefault(SPLIT_FOLDERS[key.lower()], path)
+            if other != path:
+                raise DatasetError(
+                    f"folders {other.name} and {key} are the same split",
+                    where=str(root),
+                    remedy="Put their images together.",
+                )
     roots: dict[Split | None, Path] = {None: root}
     if "train" in by_split:
         roots = {split: by_split[split] for split in SPLITS if split in by_split}

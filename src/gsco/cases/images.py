@@ -49,7 +49,7 @@ def load_image(ref: ImageRef | Path | str, *, max_pixels: int = MAX_PIXELS) -> I
     if ref.key is not None:
         from gsco.cases.npz import load_row
 
-        return load_row(ref)
+        return load_row(ref, max_pixels=max_pixels)
     head = _head(ref.path)
     if head[128:132] == b"DICM" or ref.path.suffix.lower() in DICOM_SUFFIXES:
         from gsco.cases.dicom import load_dicom

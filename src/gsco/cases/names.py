@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gsco.cases.case import Option
+from gsco.errors import LabelError
 
 UNKNOWN_MODALITY = "medical image"
 """The modality of a set that does not state one."""
@@ -108,11 +110,16 @@ CATALOGUE: Mapping[str, KnownSet] = {
 """Public sets by folder name (lower case, words joined by ``_``)."""
 
 
-def known_set(name: str) -> KnownSet | None:
-    """The catalogue's entry for a dataset name; ``busi``, ``BUSI`` and ``busi-small`` are the same."""
+def known_set(name: str, *, exact: bool = False) -> KnownSet | None:
+    """The catalogue's entry for a dataset name; ``busi``, ``BUSI`` and ``busi-small`` are the same.
+
+    Args:
+        name: of the folder.
+        exact: not ``busi-small``: what is said of a set's origin holds for that set only.
+    """
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     for known in sorted(CATALOGUE, key=len, reverse=True):
-        if plain == known or plain.startswith(f"{known}_"):
+        if plain == known or (not exact and plain.startswith(f"{known}_")):
             return CATALOGUE[known]
     return None
 
@@ -126,8 +133,19 @@ def make_options(keys: Iterable[str], names: Mapping[str, str] | None = None) ->
     """Options in the order of `keys`, named by `names` or else prettified; names are unique.
 
     Where prettifying would give two options one name, those options are called by their keys.
+
+    Raises:
+        LabelError: two keys differ by upper and lower case, blanks or encoding only.
     """
     keys = list(keys)
+    alike: dict[str, str] = {}
+    for key in keys:
+        other = alike.setdefault(unicodedata.normalize("NFKC", key).casefold().strip(), key)
+        if other != key:
+            raise LabelError(
+                f"labels {other!r} and {key!r} differ by upper and lower case, blanks or encoding only",
+                remedy="Write each label in one way.",
+            )
     given = names or {}
     pretty = {key: given.get(key) or prettify(key) for key in keys}
     taken = Counter(pretty.values())

@@ -34,13 +34,19 @@ def npz_keys(path: Path) -> tuple[str, ...]:
         raise DatasetError(f"is not a readable .npz file ({error})", where=str(path)) from error
 
 
-def npz_array(path: Path, key: str) -> NDArray[Any]:
+def npz_array(path: Path, key: str, *, max_pixels: int | None = None) -> NDArray[Any]:
     """One array of an ``.npz``, read-only, kept for the next call while the file is unchanged.
 
     Members stored without compression are mapped from disk and cost no memory until they are read.
 
+    Args:
+        path: of the file.
+        key: name of the array.
+        max_pixels: the largest rows, in pixels, that are read; any when None.
+
     Raises:
-        DatasetError: the file cannot be read, has no such array, or the array holds Python objects.
+        DatasetError: the file cannot be read, has no such array, or the array holds Python objects or
+            larger rows.
     """
     where = str(path)
     try:
@@ -57,8 +63,11 @@ def npz_array(path: Path, key: str) -> NDArray[Any]:
             try:
                 array = _mapped(path, key)
                 if array is None:
+                    _check_rows(npz_shape(path, key), max_pixels, where)  # before anything is inflated
                     with np.load(path, allow_pickle=False) as archive:
                         array = archive[key]
+            except DatasetError:
+                raise
             except KeyError:
                 found = ", ".join(npz_keys(path)) or "nothing"
                 raise DatasetError(f"has no array {key!r} (it has {found})", where=where) from None
@@ -66,7 +75,16 @@ def npz_array(path: Path, key: str) -> NDArray[Any]:
                 raise DatasetError(f"array {key!r} cannot be read ({error})", where=where) from error
             array.flags.writeable = False
             arrays[key] = array
+        _check_rows(arrays[key].shape, max_pixels, where)
         return arrays[key]
+
+
+def _check_rows(shape: tuple[int, ...], max_pixels: int | None, where: str) -> None:
+    if max_pixels is not None and len(shape) >= 3 and shape[1] * shape[2] > max_pixels:
+        raise DatasetError(
+            f"its pictures of {shape[2]} x {shape[1]} pixels are larger than the {max_pixels} that are read",
+            where=where,
+        )
 
 
 def npz_shape(path: Path, key: str) -> tuple[int, ...]:
@@ -78,7 +96,7 @@ def npz_shape(path: Path, key: str) -> tuple[int, ...]:
         raise DatasetError(f"array {key!r} cannot be read ({error})", where=str(path)) from error
 
 
-def load_row(ref: ImageRef) -> Image.Image:
+def load_row(ref: ImageRef, *, max_pixels: int | None = None) -> Image.Image:
     """One row of an image array (``ref.key``, ``ref.index``) as RGB.
 
     Rows are (H, W) or (H, W, 3); types other than uint8 are scaled as in `gsco.cases.raster`.
@@ -94,7 +112,7 @@ def load_row(ref: ImageRef) -> Image.Image:
     if ref.key is None or ref.index is None:
         raise ImageError("an image of an .npz needs the name of its array and its row", where=where)
     try:
-        array = npz_array(ref.path, ref.key)
+        array = npz_array(ref.path, ref.key, max_pixels=max_pixels)
     except DatasetError as error:
         raise ImageError(error.what, where=str(ref.path)) from error
     if not 0 <= ref.index < array.shape[0]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import cast
@@ -84,7 +85,7 @@ def draw_splits(
     Returns:
         The same cases, in the same order, with a split each.
     """
-    units = _units(cases)
+    units = units_of(cases)
     members: dict[str, list[Case]] = defaultdict(list)
     for case, unit in zip(cases, units, strict=True):
         members[unit].append(case)
@@ -93,30 +94,38 @@ def draw_splits(
         strata[own[0].labels].append(unit)
     chosen: dict[str, Split] = {}
     for stratum in sorted(strata):
-        order = sorted(strata[stratum], key=lambda u: hashlib.sha256(f"{seed}:{u}".encode()).hexdigest())
+        order = sorted(strata[stratum], key=lambda u: hashlib.sha256(os.fsencode(f"{seed}:{u}")).hexdigest())
         total = sum(len(members[unit]) for unit in order)
         wanted = (("test", shares[2]), ("val", shares[1]))
-        reserve = [name for name, share in wanted if share > 0 and len(order) >= 3]
         filled = {"test": 0, "val": 0}
         for unit in order:
             split: Split = "train"
+            size = len(members[unit])
             for name, share in wanted:
-                room = round(share * total) - filled[name]
-                if room > 0 or name in reserve:
+                # A unit goes where it leaves the share nearer to what is wanted than without it.
+                if 2 * (round(share * total) - filled[name]) >= size:
                     split = cast(Split, name)
                     break
             if split != "train":
-                filled[split] += len(members[unit])
-                if split in reserve:
-                    reserve.remove(split)
+                filled[split] += size
             chosen[unit] = split
-        if "train" not in {chosen[unit] for unit in order}:
-            chosen[order[-1]] = "train"
+        _share_out(order, members, chosen, [name for name, share in wanted if share > 0])
     return tuple(replace(case, split=chosen[unit]) for case, unit in zip(cases, units, strict=True))
 
 
-def _units(cases: Sequence[Case]) -> list[str]:
-    """The unit of each case: cases joined through a patient or a group, named by their first case."""
+def _share_out(
+    order: Sequence[str], members: dict[str, list[Case]], chosen: dict[str, Split], wanted: Sequence[str]
+) -> None:
+    """Give each split of a class of at least three units one: the smallest that another can spare."""
+    for name in ("train", *wanted) if len(order) >= 3 else ("train",):
+        held = Counter(chosen[unit] for unit in order)
+        if not held[cast(Split, name)]:
+            spare = [unit for unit in order if held[chosen[unit]] > 1 or len(order) < 3]
+            chosen[min(spare, key=lambda unit: len(members[unit]))] = cast(Split, name)
+
+
+def units_of(cases: Sequence[Case]) -> list[str]:
+    """The unit that stays together of each case: joined by a patient **or** a group, named by its first."""
     parent: dict[str, str] = {}
 
     def find(node: str) -> str:
@@ -137,5 +146,5 @@ def _units(cases: Sequence[Case]) -> list[str]:
         node = (
             f"p:{case.patient_id}" if case.patient_id else f"g:{case.group}" if case.group else f"c:{case.id}"
         )
-        units.append(first.setdefault(find(node), case.id))
+        units.append(first.setdefault(find(node), case.cluster))
     return units

@@ -13,7 +13,10 @@ EXAMPLE = "Example:  gsco diagnose scan.png --run runs/busi"
 def diagnose(
     image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or DICOM file.", show_default=False)],
     run: Annotated[Path, typer.Option(help="A finished run folder; its parts are used.", show_default=False)],
-    arm: Annotated[str, typer.Option(help="Which arm answers: generalist, moed, rad or gsco.")] = "gsco",
+    arm: Annotated[
+        str | None,
+        typer.Option(help="generalist, moed, rad or gsco. Default: the fullest that the run asked."),
+    ] = None,
     generalist: Annotated[str | None, typer.Option(help="Another generalist than the run's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
 ) -> None:

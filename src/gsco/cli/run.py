@@ -175,7 +175,7 @@ def execute(
     from gsco.cli.tables import show_metrics
     from gsco.errors import RunError
     from gsco.evaluation import run as runs
-    from gsco.evaluation.config import RunConfig
+    from gsco.evaluation.config import RunConfig, read_settings
     from gsco.evaluation.progress import Silent
 
     progress = Silent() if quiet else reporter(stderr())
@@ -186,12 +186,13 @@ def execute(
         folder = resume
     else:
         if config is not None:
-            settings = RunConfig.from_yaml(config).with_changes(changes)
+            settings = RunConfig.parse({**read_settings(config), **changes}, where=str(config))
         elif "data" in changes:
             settings = RunConfig.parse(changes)
         else:
             raise RunError("no --data given", remedy="Name a dataset: gsco run --data DATA --out DIR.")
-        folder = out or Path("runs") / settings.data.stem
+        name = settings.data.stem if settings.data.is_file() else settings.data.name
+        folder = out or Path("runs") / name
     try:
         if settings is None:
             result = runs.resume(folder, changes=changes, cache=cache, progress=progress)

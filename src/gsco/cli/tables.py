@@ -26,10 +26,11 @@ def _figure(entry: Any, *, interval: bool = False) -> str:
 
 def show_metrics(console: Console, result: RunResult) -> None:
     """The arms of a run with their figures, the verdict, and where the page is."""
+    from rich.markup import escape
     from rich.table import Table
 
     metrics = result.metrics
-    title = f"{metrics['dataset']} · {metrics['split']} · n = {metrics['n']}"
+    title = escape(f"{metrics['dataset']} · {metrics['split']} · n = {metrics['n']}")
     table = Table(
         title=title, title_justify="left", caption="95 % bootstrap intervals over patients", expand=False
     )
@@ -42,7 +43,7 @@ def show_metrics(console: Console, result: RunResult) -> None:
         style = "bold" if arm == "gsco" else None
         cells = [_figure(figures.get(name), interval=name == "macro_f1") for name, _ in _COLUMNS]
         unparsed = figures.get("unparsed", 0)
-        table.add_row(arm + (f" ({unparsed} unparsed)" if unparsed else ""), *cells, style=style)
+        table.add_row(escape(arm) + (f" ({unparsed} unparsed)" if unparsed else ""), *cells, style=style)
     console.print(table)
     for note in result.notes:
         console.print(note, markup=False, highlight=False)
@@ -54,15 +55,18 @@ def show_metrics(console: Console, result: RunResult) -> None:
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     """One image: the answer, who said what, and the similar cases."""
+    from rich.markup import escape
     from rich.table import Table
 
     from gsco.evaluation.arm_words import arm_name
 
-    names = {option.key: option.name for option in diagnosis.options}
+    names = {option.key: escape(option.name) for option in diagnosis.options}
     who = f"{arm_name(diagnosis.arm)}, {diagnosis.generalist}"
-    console.print(f"[bold]{diagnosis.label_name}[/]  ({who})", highlight=False)
+    console.print(f"[bold]{escape(diagnosis.label_name)}[/]  ({escape(who)})", highlight=False)
+    if diagnosis.word:
+        console.print(diagnosis.word, style="dim", highlight=False)
     if diagnosis.known_case:
-        console.print(f"[yellow]{diagnosis.known_case}[/]", highlight=False)
+        console.print(diagnosis.known_case, style="yellow", markup=False, highlight=False)
     if diagnosis.probabilities is not None:
         answer = Table.grid(padding=(0, 2))
         for key, p in sorted(diagnosis.probabilities.items(), key=lambda item: -item[1]):
@@ -81,7 +85,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
             said.add_section()
             kind = voice.kind
         said.add_row(
-            arm_name(voice.name),
+            escape(arm_name(voice.name)),
             "no answer could be read" if voice.choice is None else names[voice.choice],
             "–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %",
             "" if voice.reliability is None else f"{voice.reliability:.2f}",
@@ -91,7 +95,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     for heading in ("similarity", "label", "case"):
         similar.add_column(heading)
     for neighbour in diagnosis.neighbours:
-        labels = ", ".join(names.get(label, label) for label in neighbour.labels)
-        similar.add_row(f"{neighbour.similarity:.3f}", labels, neighbour.case_id)
+        labels = ", ".join(names.get(label, escape(label)) for label in neighbour.labels)
+        similar.add_row(f"{neighbour.similarity:.3f}", labels, escape(neighbour.case_id))
     console.print(similar)
     console.print(RESEARCH_ONLY, style="dim", highlight=False)

@@ -72,9 +72,11 @@ def get_template(name: str) -> Template:
 
 
 def letters(n: int) -> tuple[str, ...]:
-    """Answer letters A, B, ... for `n` options; ValueError above 26."""
+    """Answer letters A, B, ... for `n` options; UserError above 26."""
     if n > len(string.ascii_uppercase):
-        raise ValueError(f"{n} options are more than there are letters")
+        raise UserError(
+            f"{n} options are more than there are letters", remedy="Use template evidence or paper."
+        )
     return tuple(string.ascii_uppercase[:n])
 
 

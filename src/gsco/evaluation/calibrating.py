@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.cases import Case, Dataset
+from gsco.cases import Case
 from gsco.collaboration import Evidence, OptionCalibration, fit_option_calibration
 from gsco.evaluation.answering import ask_for_calibration
 from gsco.evaluation.data import draw
@@ -32,15 +32,14 @@ _FOLDS = 5
 
 
 def calibrate(
-    work: Work, dataset: Dataset, cases: Sequence[Case], parts: Parts, generalist: Generalist | None
+    work: Work, cases: Sequence[Case], parts: Parts, generalist: Generalist | None
 ) -> dict[str, OptionCalibration]:
     """Fit on validation what the answers to `cases` are calibrated by, and write ``calibration.json``.
 
     Args:
         work: folder, settings and progress.
-        dataset: all cases.
         cases: those to be answered; no more than so many are asked about here.
-        parts: specialists and index.
+        parts: specialists and index, and the dataset with the validation cases.
         generalist: who is asked; None where no generalist arm is.
 
     Returns:
@@ -54,6 +53,7 @@ def calibrate(
     known = read_calibrations(work.folder)
     if known:
         return known
+    dataset = parts.taught
     labelled = draw([case for case in dataset.split("val") if case.label is not None], most, config.seed)
     evidence = gather_evidence(work, labelled, parts, "val")
     lines = ask_for_calibration(work, dataset, labelled, evidence, generalist)

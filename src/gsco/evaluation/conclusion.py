@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gsco.cases import Dataset
+from gsco.errors import DatasetError, RunError
+from gsco.evaluation.copies import validation_note
+from gsco.evaluation.data import read_record
 from gsco.evaluation.report import file_thumbnail, render_report
 from gsco.evaluation.report.wording import comparison_sentence, headline
 from gsco.evaluation.runfolder import write_atomic
@@ -48,6 +52,19 @@ class RunResult:
         return self.folder / "cases.jsonl"
 
 
+def check_complete(work: Work, lines: Sequence[dict[str, Any]]) -> None:
+    """RunError where an arm that was run has not answered every case."""
+    record = read_record(work.folder)
+    answered = Counter(str(line["arm"]) for line in {(x["arm"], x["case_id"]): x for x in lines}.values())
+    for arm in {*answered, *work.config.arms}:
+        if answered[arm] < record["answered"]:
+            raise RunError(
+                f"{arm} has answered {answered[arm]} of {record['answered']} cases",
+                where=str(work.folder.log),
+                remedy=f"Continue it with `gsco run --resume {work.folder.path}`.",
+            )
+
+
 def conclude(work: Work, lines: Sequence[dict[str, Any]], *, dataset: Dataset | None = None) -> RunResult:
     """Write ``metrics.json`` and ``report.html``.
 
@@ -57,7 +74,7 @@ def conclude(work: Work, lines: Sequence[dict[str, Any]], *, dataset: Dataset | 
         dataset: for pictures of the similar cases; read again where it is not given and still there.
     """
     folder, config = work.folder, work.config
-    record = folder.read_json("dataset.json")
+    record = read_record(folder)
     with work.stage("figures"):
         metrics = summarise(
             lines,
@@ -96,6 +113,7 @@ def _extras(
     generalist = work.folder.read_json("generalist.json")
     return {
         "modality": record["task"]["modality"],
+        "cases": record["cases"][work.config.split],
         "synthetic": bool(record["card"].get("synthetic")),
         "card": record["card"],
         "specialists": [
@@ -123,7 +141,6 @@ def _known_images(work: Work, lines: Sequence[dict[str, Any]], dataset: Dataset 
     """Image reference by id of every known case that the log names; {} where the data are gone."""
     if dataset is None:
         from gsco.cases import load_dataset
-        from gsco.errors import DatasetError
 
         try:
             dataset = load_dataset(work.config.data, max_broken=1.0, seed=work.config.seed)
@@ -152,7 +169,7 @@ def _verdict(metrics: dict[str, Any]) -> str:
 
 def _notes(work: Work) -> Iterator[str]:
     """What a reader of the figures should know first."""
-    config, record = work.config, work.folder.read_json("dataset.json")
+    config, record = work.config, read_record(work.folder)
     if record["card"].get("synthetic"):
         yield "These are synthetic phantoms: the figures say nothing about patients."
     if config.quick:
@@ -167,6 +184,10 @@ def _notes(work: Work) -> Iterator[str]:
     if leakage.get("purged"):
         copies = f"{len(leakage['purged'])} training case(s) are (near) copies of answered ones"
         yield f"{copies}; {PURGED[config.leakage]} (leakage.json)."
+    if leakage.get("validation", {}).get("left_out"):
+        yield validation_note(leakage["validation"])
+    if config.split == "val":
+        yield "These cases are validation cases: the specialists were stopped, scaled and chosen by them."
     allowed = {
         kind: leakage["counts"][kind] for kind in leakage.get("allowed", ()) if leakage["counts"][kind]
     }

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gsco.cases import find_dataset
 from gsco.errors import RunError
+from gsco.evaluation.runfolder import normal_path
 
 Leak = Literal["ids", "groups", "pixels", "near_duplicates"]
 Arm = Literal["generalist", "moed", "rad", "gsco"]
@@ -80,7 +81,12 @@ class RunConfig(BaseModel):
         path = value.expanduser()
         if not path.exists():
             path = find_dataset(str(value)) or path
-        return path.absolute()
+        return normal_path(path)
+
+    @field_validator("generalist", "backbone")
+    @classmethod
+    def _absolute_where_a_folder(cls, value: str) -> str:
+        return str(normal_path(Path(value))) if Path(value).expanduser().is_dir() else value
 
     @field_validator("specialists", "arms", "allow_leakage")
     @classmethod
@@ -120,19 +126,13 @@ class RunConfig(BaseModel):
         Raises:
             RunError: the file is missing, is not YAML, or holds what this version does not know.
         """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.exists():
             raise RunError(
                 "no config.yaml here, so this is not a run folder",
                 where=str(path.parent),
                 remedy="Start a run with `gsco run --data DATA --out DIR`.",
-            ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunError(f"cannot be read ({type(error).__name__})", where=str(path)) from None
-        if not isinstance(values, dict):
-            raise RunError("is not a mapping of settings", where=str(path))
-        return cls.parse(values, where=str(path))
+            )
+        return cls.parse(read_settings(path), where=str(path))
 
     def with_changes(self, changes: dict[str, Any]) -> RunConfig:
         """A copy with some fields replaced and validated."""
@@ -142,3 +142,20 @@ class RunConfig(BaseModel):
         """Fields in which `other` differs, as ``name: mine, not theirs``."""
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [f"{name} is {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, not validated yet.
+
+    Raises:
+        RunError: there is no such file, or it is not YAML, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError("there is no such file", where=str(path), remedy="Name a YAML file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"cannot be read ({type(error).__name__})", where=str(path)) from None
+    if not isinstance(values, dict):
+        raise RunError("is not a mapping of settings", where=str(path))
+    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from gsco.cases import Case, Dataset
 from gsco.errors import DatasetError, NoLabelsError, RunError
+from gsco.evaluation.runfolder import RunFolder
 from gsco.evaluation.work import Work
 
 
@@ -66,7 +68,7 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
             "cases": {split: len(dataset.split(split)) for split in ("train", "val", "test")},
             "answered": len(cases),
             "skipped": list(dataset.skipped),
-            "card": {key: value for key, value in dataset.card.items() if _plain(value)},
+            "card": {str(key): json_value(value) for key, value in dataset.card.items()},
         }
         before = work.folder.read_json("dataset.json")
         if before is not None and before["fingerprint"] != record["fingerprint"]:
@@ -86,8 +88,27 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
     return dataset, tuple(cases)
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | list | None)
+def read_record(folder: RunFolder) -> dict[str, Any]:
+    """``dataset.json``; RunError where it is missing or not whole."""
+    record: dict[str, Any] | None = folder.read_json("dataset.json")
+    if record is None or not {"name", "task", "cases", "answered", "skipped", "card"} <= set(record):
+        raise RunError(
+            "is missing, or not whole",
+            where=str(folder.path / "dataset.json"),
+            remedy=f"Continue the run with `gsco run --resume {folder.path}`.",
+        )
+    return record
+
+
+def json_value(value: Any) -> Any:
+    """A value of a dataset card as JSON has it: dates and whatever else it lacks as text."""
+    if isinstance(value, dict):
+        return {str(key): json_value(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(each) for each in value]
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 def draw(cases: Sequence[Case], limit: int | None, seed: int) -> list[Case]:

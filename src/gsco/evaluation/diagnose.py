@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.cases import Case, ImageRef, Option, Task
-from gsco.collaboration import GENERALIST_ARMS, Answer, Collaboration, Evidence, controls, get_template
+from gsco.collaboration import (
+    GENERALIST_ARMS,
+    Answer,
+    Collaboration,
+    Evidence,
+    OptionCalibration,
+    controls,
+    get_template,
+)
 from gsco.embedded import cache_home
 from gsco.errors import DatasetError, RunError
 from gsco.evaluation.answering import calibrated
 from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.config import RunConfig
+from gsco.evaluation.data import read_record
 from gsco.evaluation.environment import set_threads
 from gsco.evaluation.logline import kind_of
 from gsco.evaluation.parsing import parse_option
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from gsco.generalist import Generalist
 
 NOTICE = "Research use only, not a medical device."
+_FULLEST_FIRST = ("gsco", "moed", "rad", "generalist")
 SAME_IMAGE = 0.985
 """Cosine similarity of pooled features from which an image counts as one that the index holds, where the
 images themselves are gone. In public sets different patients stay below .98; copies lie above."""
@@ -64,6 +75,7 @@ class Diagnosis:
         uncalibrated: what the generalist said before that; None where nothing was calibrated.
         voices: the arm asked for, the generalist alone, the controls and each specialist.
         neighbours: the most similar known cases.
+        word: why the answer is the generalist's own word, where the run calibrated others; else None.
         known_case: a warning where the image is, or nearly is, a case the parts were made from; else None.
         prompt: the exact prompt of the arm.
         raw: what the generalist wrote (``generate`` mode).
@@ -79,6 +91,7 @@ class Diagnosis:
     voices: tuple[Voice, ...]
     neighbours: tuple[Neighbour, ...]
     known_case: str | None
+    word: str | None
     prompt: str | None
     raw: str | None
 
@@ -97,7 +110,7 @@ def diagnose(
     image: Path | str,
     *,
     run: Path | str,
-    arm: str = "gsco",
+    arm: str | None = None,
     generalist: Generalist | str | None = None,
     cache: Path | None = None,
     progress: Reporter | None = None,
@@ -109,7 +122,7 @@ def diagnose(
     Args:
         image: an image or DICOM file.
         run: the run folder whose parts are used.
-        arm: ``generalist``, ``moed``, ``rad`` or ``gsco``.
+        arm: ``generalist``, ``moed``, ``rad`` or ``gsco``; the fullest that the run asked when None.
         generalist: another one than the run's, then taken at its word: an object, or what
             `gsco.load_generalist` takes.
         cache: where features are kept; ``$GSCO_CACHE`` or ``~/.cache/gsco`` by default.
@@ -122,14 +135,15 @@ def diagnose(
     """
     from gsco.cases import load_image
 
-    if arm not in GENERALIST_ARMS:
+    if arm is not None and arm not in GENERALIST_ARMS:
         raise RunError(f"no arm {arm!r}", remedy=f"Choose one of: {', '.join(GENERALIST_ARMS)}.")
     ref = ImageRef(Path(image).expanduser())
     load_image(ref)  # a broken image is told before anything is loaded for it
     folder, say = RunFolder(Path(run)), progress or Silent()
     config = RunConfig.from_yaml(folder.config)
-    record, chosen = folder.read_json("dataset.json"), folder.read_json("specialists.json")
-    if record is None or chosen is None or not folder.index.is_dir():
+    arm = arm or next((each for each in _FULLEST_FIRST if each in config.arms), "gsco")
+    record, chosen = read_record(folder), folder.read_json("specialists.json")
+    if chosen is None or not folder.index.is_dir():
         raise RunError(
             "its parts are not finished",
             where=str(run),
@@ -151,9 +165,9 @@ def diagnose(
         )
     best = str(chosen["best"])
     said = answers[0]
-    asked = folder.read_json("generalist.json")
-    if asked is not None and asked["fingerprint"] == model.fingerprint:  # else it was fitted to another
-        fits = read_calibrations(folder)
+    fits, asked = read_calibrations(folder), folder.read_json("generalist.json")
+    fitted = asked is not None and asked["fingerprint"] == model.fingerprint
+    if fitted:
         answers = [calibrated(each, fits)[0] for each in answers]
     answer = answers[0]
     voices = [*answers, *controls(case, task, evidence, best=best)]
@@ -167,7 +181,8 @@ def diagnose(
         uncalibrated=None if said is answer else said.probabilities,
         voices=tuple(_voice(said, evidence, best) for said in voices if said.arm != "best_specialist"),
         neighbours=evidence.neighbours,
-        known_case=_known(case, evidence, config),
+        known_case=_known(case, evidence, config, folder),
+        word=_word(fits, arm, fitted=fitted),
         prompt=answer.prompt,
         raw=answer.raw,
     )
@@ -210,9 +225,16 @@ def _voice(answer: Answer, evidence: Evidence, best: str) -> Voice:
     )
 
 
-def _known(case: Case, evidence: Evidence, config: RunConfig) -> str | None:
+def _word(fits: Mapping[str, OptionCalibration], arm: str, *, fitted: bool) -> str | None:
+    if not fits or (fitted and arm in fits):
+        return None
+    why = "the run did not ask this arm" if fitted else "the run calibrated another generalist"
+    return f"Not calibrated: {why}."
+
+
+def _known(case: Case, evidence: Evidence, config: RunConfig, folder: RunFolder) -> str | None:
     """A warning where one of the similar training cases looks like the very image that is asked about."""
-    copy = _copied(case, evidence, config)
+    copy = _copied(case, evidence, config, folder)
     if copy is None:
         return None
     return (
@@ -221,12 +243,14 @@ def _known(case: Case, evidence: Evidence, config: RunConfig) -> str | None:
     )
 
 
-def _copied(case: Case, evidence: Evidence, config: RunConfig) -> str | None:
+def _copied(case: Case, evidence: Evidence, config: RunConfig, folder: RunFolder) -> str | None:
     """Id of the training case: by pixels and thumbnails where the data are still there, else by features."""
     from gsco.cases import load_dataset
     from gsco.retrieval import check_leakage
 
     similar = {neighbour.case_id for neighbour in evidence.neighbours}
+    # What was purged from the index cannot be found there, but the specialists may have learned from it.
+    similar.update((folder.read_json("leakage.json") or {}).get("purged", ()))
     try:
         dataset = load_dataset(config.data, max_broken=1.0, seed=config.seed)
     except DatasetError:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset
 from gsco.collaboration import Evidence
 from gsco.errors import ModelError, RunError
+from gsco.evaluation.copies import find_copies
 from gsco.evaluation.runfolder import storage_errors, write_atomic
 from gsco.evaluation.work import Work
 from gsco.specialists import Opinion
@@ -40,25 +41,34 @@ class Parts:
         index: the training cases.
         specialists: in the order of the config.
         best: name of the one that was best on validation.
+        taught: the dataset that they learned from and were judged on: without the copies left out.
     """
 
     backbone: Backbone
     index: CaseIndex
     specialists: tuple[Specialist, ...]
     best: str
+    taught: Dataset
 
 
-def check_recipes(recipes: Sequence[str]) -> None:
-    """Refuse a recipe nobody knows before anything costly is done.
+def check_recipes(recipes: Sequence[str], backbone: str) -> None:
+    """Refuse a recipe or backbone nobody knows before anything costly is done.
 
     Raises:
-        ModelError: naming the recipes there are.
+        ModelError: naming what there is.
     """
+    from gsco.specialists.backbones import check_backbone
     from gsco.specialists.registry import RECIPES
 
+    check_backbone(backbone)
     for recipe in recipes:
-        if recipe.partition(":")[0] not in RECIPES:
+        name, colon, of = recipe.partition(":")
+        if name not in RECIPES:
             raise ModelError(f"no recipe {recipe!r}", remedy=f"Choose one of: {', '.join(RECIPES)}.")
+        if colon and not RECIPES[name].backbone:
+            raise ModelError(f"recipe {name} takes no backbone (got {recipe!r})", remedy=f"Write {name}.")
+        if colon:
+            check_backbone(of)
 
 
 def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
@@ -74,16 +84,14 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
             nothing is left to learn from.
     """
     train = [case for case in dataset.split("train") if case.label is not None]
-    purged = _leaks(work, train, cases)
+    copies = find_copies(work, dataset, cases)
     backbone = load_encoder(work.config.backbone)
-    index = _index(work, train, dataset.name, backbone, purged)
-    gone = purged if work.config.leakage == "purge_all" else frozenset()
-    taught = (
-        replace(dataset, cases=tuple(case for case in dataset if case.id not in gone)) if gone else dataset
-    )
+    index = _index(work, train, dataset.name, backbone, copies.train)
+    gone = copies.val | (copies.train if work.config.leakage == "purge_all" else frozenset())
+    taught = replace(dataset, cases=tuple(case for case in dataset if case.id not in gone))
     specialists = tuple(_specialist(work, taught, recipe) for recipe in work.config.specialists)
-    best = _judge(work, dataset, specialists)
-    return Parts(backbone, index, specialists, best)
+    best = _judge(work, taught, specialists)
+    return Parts(backbone, index, specialists, best, taught)
 
 
 def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[Evidence]:
@@ -108,7 +116,7 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
     ]
 
 
-# features, index, leakage --------------------------------------------------------------------------
+# features, index -----------------------------------------------------------------------------------
 
 
 def load_encoder(name: str) -> Backbone:
@@ -124,29 +132,6 @@ def _embed(work: Work, backbone: Backbone, cases: Sequence[Case], what: str) -> 
 
     with work.stage(f"features of {what}", total=len(cases)) as step:
         return extract(backbone, [case.image for case in cases], cache=work.cache, progress=step)
-
-
-def _leaks(work: Work, train: Sequence[Case], cases: Sequence[Case]) -> frozenset[str]:
-    """Ids of training cases that are, or nearly are, cases to be answered, and must go."""
-    from gsco.retrieval import check_leakage
-
-    config, known = work.config, work.folder.read_json("leakage.json")
-    if known is None:
-        with work.stage("leakage check") as step:
-            report = check_leakage(train, cases, progress=step)
-        report.raise_if(config.allow_leakage, strict=config.leakage == "refuse")
-        known = {
-            **report.to_json(),
-            "purged": sorted(report.purge(config.allow_leakage)),
-            "allowed": list(config.allow_leakage),
-            "summary": report.summary(),
-        }
-        work.folder.write_json("leakage.json", known)
-    if known["purged"]:
-        work.progress.note(
-            f"{known['summary']}; {len(known['purged'])} training case(s) purged ({config.leakage})"
-        )
-    return frozenset(known["purged"])
 
 
 def _index(

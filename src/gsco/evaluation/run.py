@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsco.cases import Task
 from gsco.embedded import cache_home
 from gsco.errors import RunError
 from gsco.evaluation.answering import answer_cases
 from gsco.evaluation.calibrating import calibrate
-from gsco.evaluation.conclusion import RunResult, conclude
+from gsco.evaluation.conclusion import RunResult, check_complete, conclude
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_dataset
 from gsco.evaluation.environment import describe_environment, set_threads
@@ -106,7 +107,9 @@ def rerender(out: Path | str, *, progress: Reporter | None = None) -> RunResult:
         )
     with _plain_errors(folder), folder.locked():
         work = Work(folder, config, progress or Silent(), Path(), _session())
-        return conclude(work, folder.recover_log())
+        lines = folder.recover_log()
+        check_complete(work, lines)
+        return conclude(work, lines)
 
 
 @contextlib.contextmanager
@@ -115,7 +118,7 @@ def _plain_errors(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        storage = as_storage_error(error, None if isinstance(error, OSError) else folder.path)
+        storage = as_storage_error(error, full=folder.path)
         if storage is None or storage is error:
             raise
         raise storage from error
@@ -131,7 +134,7 @@ def _settle(config: RunConfig, generalist: Generalist | None) -> RunConfig:
     from gsco.specialists.registry import DEFAULT_TEAM
 
     get_template(config.template)
-    check_recipes(config.specialists)
+    check_recipes(config.specialists, config.backbone)
     changes: dict[str, Any] = {
         "specialists": config.specialists or tuple(DEFAULT_TEAM),
         "threads": set_threads(config.threads),
@@ -139,6 +142,13 @@ def _settle(config: RunConfig, generalist: Generalist | None) -> RunConfig:
     if generalist is not None:
         changes["generalist"] = generalist.name
     return config.with_changes(changes)
+
+
+def _check_template(name: str, task: Task) -> None:
+    """Let the template say now, not after all training, what it cannot put into words."""
+    from gsco.collaboration import Evidence, get_template
+
+    get_template(name).render(task, Evidence())
 
 
 def _execute(
@@ -154,10 +164,11 @@ def _execute(
     _note_environment(work, threads)
     dataset, cases = read_dataset(work)
     if config.arms:
+        _check_template(config.template, dataset.task)
         generalist = _ready_generalist(work, generalist)
     parts = make_parts(work, dataset, cases)
     asked = generalist if config.arms else None
-    fits = calibrate(work, dataset, cases, parts, asked)
+    fits = calibrate(work, cases, parts, asked)
     evidence = gather_evidence(work, cases, parts, config.split)
     lines = answer_cases(work, dataset, cases, evidence, best=parts.best, generalist=asked, calibrations=fits)
     return conclude(work, lines, dataset=dataset)

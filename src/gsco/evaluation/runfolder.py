@@ -38,11 +38,18 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def as_storage_error(error: BaseException, where: Path | str | None = None) -> StorageError | None:
+def as_storage_error(
+    error: BaseException, written: Path | str | None = None, *, full: Path | str | None = None
+) -> StorageError | None:
     """The `StorageError` behind an exception or its causes, or None where storage is not the cause.
 
     Some libraries (safetensors, torch) wrap the operating system's error in their own, so the text of
     an error is looked at as well as its number.
+
+    Args:
+        error: what was raised.
+        written: what was being written, where that is known.
+        full: where there is no space, unless the error names it.
     """
     seen: set[int] = set()
     current: BaseException | None = error
@@ -51,19 +58,25 @@ def as_storage_error(error: BaseException, where: Path | str | None = None) -> S
         if isinstance(current, StorageError):
             return current
         number = current.errno if isinstance(current, OSError) else None
-        path = str(where or (current.filename if isinstance(current, OSError) else None) or "the disk")
+        named = current.filename if isinstance(current, OSError) else None
         text = str(current)
         if number in _NO_SPACE or "No space left on device" in text or "File too large" in text:
             return StorageError(
                 "no space left to write to",
-                where=path,
+                where=str(written or named or full or "the disk"),
                 remedy="Free some space and continue with `gsco run --resume`; nothing finished is lost.",
             )
-        if number in _NOT_WRITABLE:
+        if number in _NOT_WRITABLE and written is not None:
             return StorageError(
                 f"may not be written ({os.strerror(number or 0)})",
-                where=path,
+                where=str(written),
                 remedy="Choose a folder that you may write to.",
+            )
+        if number in _NOT_WRITABLE and named is not None:
+            return StorageError(
+                f"may not be read or written ({os.strerror(number or 0)})",
+                where=str(named),
+                remedy="Change its permissions, or name another.",
             )
         current = current.__cause__ or current.__context__
     return None
@@ -102,6 +115,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             raise
 
 
+def normal_path(path: Path) -> Path:
+    """An absolute path without ``~``, ``.`` and ``..``; links are kept."""
+    return Path(os.path.normpath(path.expanduser().absolute()))
+
+
 def dump_json(value: Any) -> str:
     """JSON text that is the same for the same value: fixed order, indented, a final newline."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -117,7 +135,7 @@ class RunFolder:
     LOCK = "run.lock"
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().absolute()
+        self.path = normal_path(path)
         self._lock: io.TextIOWrapper | None = None
 
     # names -----------------------------------------------------------------------------------------

@@ -41,4 +41,4 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
         raise ModelError("there is no such model folder", where=spec, remedy=f"Name one of: {HELP}.")
     from gsco.generalist.transformers_backend import TransformersGeneralist
 
-    return TransformersGeneralist.from_pretrained(spec)
+    return TransformersGeneralist.from_pretrained(str(folder) if folder.exists() else spec)

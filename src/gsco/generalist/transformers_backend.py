@@ -16,6 +16,7 @@ from gsco.generalist.base import OptionScores, Request
 from gsco.generalist.option_tree import RULE, ChoiceTree, Ids
 
 _BATCH = 8
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 
 
 class TransformersGeneralist:
@@ -158,6 +159,6 @@ class TransformersGeneralist:
 
 def _weights_mark(folder: Path, model: Any) -> str:
     """Names, sizes and times of the weight files; the commit where the model came from the hub."""
-    files = sorted(folder.glob("*.safetensors")) if folder.exists() else []
+    files = sorted(p for p in folder.glob("*") if p.suffix in _WEIGHTS) if folder.exists() else []
     marks = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files]
     return "|".join(marks) or str(getattr(model.config, "_commit_hash", ""))

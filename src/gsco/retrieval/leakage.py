@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,9 +110,17 @@ class LeakageReport:
 
     def purge(self, overrides: Collection[str] = ()) -> frozenset[str]:
         """Ids of the indexed cases to drop: pixels and near-duplicates, unless these are overridden."""
+        return frozenset(pair.indexed for pair in self._alike(overrides))
+
+    def copies(self, overrides: Collection[str] = ()) -> frozenset[str]:
+        """The other side of `purge`: ids of the cases to be answered that (nearly) are indexed ones."""
+        return frozenset(pair.answered for pair in self._alike(overrides))
+
+    def _alike(self, overrides: Collection[str]) -> Iterator[LeakPair]:
         check_kinds(overrides)
-        kinds = [kind for kind in KINDS if kind not in REFUSED and kind not in overrides]
-        return frozenset(pair.indexed for kind in kinds for pair in self.pairs(kind))
+        for kind in KINDS:
+            if kind not in REFUSED and kind not in overrides:
+                yield from self.pairs(kind)
 
     def raise_if(self, overrides: Collection[str] = (), *, strict: bool = False) -> None:
         """Refuse.

@@ -214,14 +214,9 @@ def create_network(
 
     name = DEFAULT_BACKBONE if name == "embedded" else name
     extra = {} if num_classes is None else {"num_classes": num_classes}
-    folder = Path(name)
-    if folder.is_dir():
-        return _from_folder(folder, extra), True
-    if not timm.is_model(name.split(".")[0]):
-        raise ModelError(
-            f"no backbone {name!r}",
-            remedy="Give a timm model name, a folder in timm's layout, or `embedded`.",
-        )
+    check_backbone(name)
+    if Path(name).is_dir():
+        return _from_folder(Path(name), extra), True
     if not pretrained:
         return timm.create_model(name, pretrained=False, **extra), False
     reason = "the Hugging Face Hub is switched off"
@@ -244,16 +239,29 @@ def create_network(
     raise ModelError(f"weights of backbone {name!r} cannot be had ({reason})", remedy=remedy)
 
 
+def check_backbone(name: str) -> None:
+    """ModelError where `name` is no timm model, no folder in timm's layout, and not ``embedded``."""
+    import timm
+
+    folder = Path(name)
+    if name and folder.is_dir():
+        for file in ("config.json", "model.safetensors"):
+            if not (folder / file).is_file():
+                raise ModelError(
+                    f"is not a backbone folder: no {file}",
+                    where=str(folder),
+                    remedy="Give a folder in timm's layout (config.json and model.safetensors).",
+                )
+    elif name != "embedded" and not timm.is_model(name.split(".")[0]):
+        raise ModelError(
+            f"no backbone {name!r}",
+            remedy="Give a timm model name, a folder in timm's layout, or `embedded`.",
+        )
+
+
 def _from_folder(folder: Path, extra: dict[str, Any]) -> Any:
     import timm
 
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise ModelError(
-                f"is not a backbone folder: no {file}",
-                where=str(folder),
-                remedy="Give a folder in timm's layout (config.json and model.safetensors).",
-            )
     try:
         return timm.create_model(f"local-dir:{folder}", pretrained=True, **extra)
     except Exception as error:  # timm and safetensors have an error each for each kind of damage
@@ -284,6 +292,11 @@ def _as_maps(model: Any, features: torch.Tensor) -> torch.Tensor:
             return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
         return tokens.transpose(1, 2).unsqueeze(2)
     return features.flatten(1)[:, :, None, None]
+
+
+def weights_mark(model: nn.Module) -> str:
+    """Hash of a network's class and all its weights."""
+    return _fingerprint(model, "")
 
 
 def _fingerprint(model: nn.Module, transform: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.cases import Case, Dataset
+from gsco.cases import Case, Dataset, units_of
 from gsco.errors import DatasetError, StorageError
 
 Progress = Callable[[str, int, int], None]
@@ -24,7 +25,7 @@ def grouped_folds(
 
     Args:
         targets: N option positions.
-        groups: N patients, groups or case ids (`Case.cluster`).
+        groups: what stays together of N cases (`gsco.cases.units_of`).
         folds: how many.
         seed: of the draw.
 
@@ -40,6 +41,12 @@ def grouped_folds(
         raise DatasetError(
             f"{len(set(groups))} patients or groups cannot be dealt into {folds} folds",
             remedy="Ask for fewer folds, or give more training cases.",
+        )
+    fullest = max(Counter(targets).values())
+    if fullest < folds:
+        raise DatasetError(
+            f"no option has {folds} training cases, so they cannot be dealt into {folds} folds",
+            remedy="Give more training cases.",
         )
     assigned = np.zeros(len(groups), dtype=np.int64)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
@@ -87,12 +94,13 @@ def out_of_fold(
     from gsco.specialists.registry import fit_specialist, training_job
 
     job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
-    assigned = grouped_folds(job.train_targets, [case.cluster for case in job.train], folds=folds, seed=seed)
+    assigned = grouped_folds(job.train_targets, units_of(job.train), folds=folds, seed=seed)
+    start = _starting_point(recipe)
     out = np.zeros((len(job.train), len(dataset.task.options)))
     for number in range(folds):
         rest = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold != number)
         held = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold == number)
-        kept = cache / "folds" / f"{_identity(recipe, job.key(rest), held)}.npy"
+        kept = cache / "folds" / f"{_identity(recipe, start, job.key(rest), held)}.npy"
         probabilities = _read(kept, (len(held), out.shape[1]))
         if probabilities is None:
             specialist = fit_specialist(recipe, job.with_train(rest, tag=f"fold {number + 1}/{folds}"))
@@ -102,8 +110,22 @@ def out_of_fold(
     return out
 
 
-def _identity(recipe: str, job_key: str, held: Sequence[Case]) -> str:
-    text = json.dumps([recipe, job_key, [[case.id, str(case.image)] for case in held]])
+def _starting_point(recipe: str) -> str:
+    """Hash of the backbone weights that a recipe starts from; ``random`` where it has none to start from."""
+    from gsco.specialists.backbones import DEFAULT_BACKBONE, create_network, weights_mark
+    from gsco.specialists.registry import RECIPES
+
+    name, _, backbone = recipe.partition(":")
+    if name not in RECIPES or not RECIPES[name].backbone:
+        return "random"
+    model, learned = create_network(
+        backbone or DEFAULT_BACKBONE, pretrained=True, scratch_ok=name == "finetuned"
+    )
+    return weights_mark(model) if learned else "random"
+
+
+def _identity(recipe: str, start: str, job_key: str, held: Sequence[Case]) -> str:
+    text = json.dumps([recipe, start, job_key, [[case.id, str(case.image)] for case in held]])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gsco.cases import units_of
 from gsco.specialists.calibration import class_weights, log_loss
 from gsco.specialists.heads import FeatureSpecialist, images_of
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
@@ -42,7 +43,7 @@ class NearestNeighbours(FeatureSpecialist):
         self.labels = job.train_targets
         self.mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.bank = self._normalise(features)
-        self.k = self._choose([case.cluster for case in job.train])
+        self.k = self._choose(units_of(job.train))
         self.details["k"] = self.k
         self.calibrate(job)
         return self

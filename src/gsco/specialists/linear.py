@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gsco.cases import units_of
 from gsco.errors import DatasetError
 from gsco.specialists.calibration import class_weights, log_loss, softmax
 from gsco.specialists.folds import grouped_folds
@@ -45,9 +46,7 @@ class LinearProbe(FeatureSpecialist):
         targets = job.train_targets
         self.mean, self.inverse = standardise(features)
         scaled = (features - self.mean) * self.inverse
-        penalty = choose_penalty(
-            scaled, targets, [case.cluster for case in job.train], len(self.options), job.seed
-        )
+        penalty = choose_penalty(scaled, targets, units_of(job.train), len(self.options), job.seed)
         self.weight, self.bias = fit_logistic(scaled, targets, len(self.options), penalty)
         self.details["C"] = penalty
         self.calibrate(job)

@@ -14,13 +14,13 @@ from torch import nn
 from gsco.cases import ImageRef
 from gsco.cases.images import load_image
 from gsco.specialists.augment import augmentation_for
-from gsco.specialists.backbones import Backbone, create_network
+from gsco.specialists.backbones import DEFAULT_BACKBONE, Backbone, create_network
 from gsco.specialists.cnn import SmallCNN
 from gsco.specialists.features import decoded, extract
 from gsco.specialists.heads import images_of, standardise
 from gsco.specialists.linear import fit_logistic
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
-from gsco.specialists.training import Schedule, forget, train_network
+from gsco.specialists.training import Schedule, train_network
 
 SMALL_CNN = "small_cnn"
 _TINY = 40  # pictures no larger than this are not worth more than 64 pixels
@@ -76,7 +76,7 @@ class NetworkSpecialist(TrainedSpecialist):
             augmentation=str(augmentation),
         )
         self.calibrate(job)
-        forget(job, schedule, augmentation, model, self.name)
+        trained.checkpoint.unlink(missing_ok=True)
         return self
 
     def adopt(self, state: dict[str, torch.Tensor]) -> None:
@@ -148,9 +148,10 @@ def build(architecture: str, num_classes: int) -> nn.Module:
 def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> TrainedSpecialist:
     """All weights of a pretrained backbone trained on the set.
 
-    The size is 112 pixels, or 64 where the pictures themselves are tiny, so that two cores need minutes.
+    The size is 112 pixels, or 64 where the pictures themselves are tiny, so that two cores need minutes;
+    a network that takes one size only is given that.
     """
-    size = job.size or (64 if _is_tiny(job) else 112)
+    size = job.size or _own_size(backbone) or (64 if _is_tiny(job) else 112)
     shown = (16_000 if size <= 64 else 6_000) // (3 if job.quick else 1)
     schedule = Schedule(size=size, images=shown, least=2 if job.quick else 3, most=20, lr=5e-4, smoothing=0.1)
     with torch.random.fork_rng(devices=[]):
@@ -209,6 +210,17 @@ def start_head(model: Any, job: TrainingJob, size: int, mean: Sequence[float], s
     with torch.no_grad():
         classifier.weight.copy_(torch.from_numpy(weight * inverse))
         classifier.bias.copy_(torch.from_numpy(bias - (weight * inverse) @ centre))
+
+
+def _own_size(backbone: str) -> int | None:
+    """The side that a network of fixed size (a ViT) was made for, else None."""
+    import timm
+
+    if Path(backbone).is_dir():
+        return None
+    name = DEFAULT_BACKBONE if backbone == "embedded" else backbone
+    config = timm.get_pretrained_cfg(name)
+    return int(config.input_size[-1]) if config is not None and config.fixed_input_size else None
 
 
 def _is_tiny(job: TrainingJob) -> bool:

@@ -72,7 +72,7 @@ class TrainingJob:
 
         cases = [*(self.train if train is None else train), *self.val]
         content = image_keys([case.image for case in cases])
-        rows = [[case.id, case.label, case.split, case.cluster] for case in cases]
+        rows = [[case.id, case.label, case.split, case.patient_id, case.group] for case in cases]
         settings = [list(self.options), self.dataset.task.modality, self.seed, self.quick, self.size]
         digest = hashlib.sha256(json.dumps([rows, settings]).encode())
         digest.update(b"".join(content))

@@ -19,6 +19,7 @@ from torch import nn
 from gsco.cases import ImageRef
 from gsco.errors import StorageError
 from gsco.specialists.augment import Augmentation, augment
+from gsco.specialists.backbones import weights_mark
 from gsco.specialists.calibration import class_weights, softmax
 from gsco.specialists.features import decoded
 from gsco.specialists.trained import TrainingJob
@@ -65,12 +66,14 @@ class Trained:
         epochs: epochs run.
         best_epoch: the one kept, from 1.
         val_loss: its class-weighted validation log loss (nan without validation cases).
+        checkpoint: the file from which a killed training goes on; to be removed when the weights are saved.
     """
 
     state: dict[str, torch.Tensor]
     epochs: int
     best_epoch: int
     val_loss: float
+    checkpoint: Path
 
 
 def train_network(
@@ -167,14 +170,7 @@ def train_network(
         )
         start = epoch + 1
     job.say(f"{what}: trained", epochs, epochs)
-    return Trained(best["state"], start, int(best["epoch"]), float(best["loss"]))
-
-
-def forget(
-    job: TrainingJob, schedule: Schedule, augmentation: Augmentation, model: nn.Module, what: str
-) -> None:
-    """Remove the checkpoint of a training that is over and saved."""
-    _checkpoint_path(job, schedule, augmentation, model, what).unlink(missing_ok=True)
+    return Trained(best["state"], start, int(best["epoch"]), float(best["loss"]), path)
 
 
 def _pixels(refs: list[ImageRef], size: int) -> torch.Tensor:
@@ -244,7 +240,7 @@ def _seeded(seed: int, epoch: int) -> Iterator[torch.Generator]:
 def _checkpoint_path(
     job: TrainingJob, schedule: Schedule, augmentation: Augmentation, model: nn.Module, what: str
 ) -> Path:
-    settings = [asdict(schedule), asdict(augmentation), what, type(model).__name__]
+    settings = [asdict(schedule), asdict(augmentation), what, weights_mark(model)]
     text = json.dumps([job.key(), settings, torch.get_num_threads(), torch.__version__])
     return job.cache / "training" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.pt"
 

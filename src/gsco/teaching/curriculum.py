@@ -29,12 +29,14 @@ from gsco.cases import Case, Dataset, Option, Task
 from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import TEMPLATES, Prompt
+from gsco.errors import DatasetError
 from gsco.generalist.records import Record
 from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_names import meaningless_names, mixed_names, one_noun, one_quality, one_stem
 from gsco.teaching.simulate import simulate_bluff, simulate_evidence, with_dissenter
 from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
 
+KINDS = ("see", "hear", "doubt", "foreign", "blank", "ask")
 MIXTURE: dict[str, float] = {"see": 0.36, "hear": 0.3, "doubt": 0.04, "foreign": 0.27, "ask": 0.03}
 ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
 _TEMPLATES = {"evidence": 0.8, "paper": 0.12, "letters": 0.08}
@@ -78,9 +80,10 @@ def _renamed(rng: np.random.Generator, task: Task) -> Task:
     """The same task with each option under one of its synonyms, never two alike."""
     names: list[str] = []
     for option in task.options:
-        known = [s for s in SYNONYMS.get(option.name.lower(), (option.name,)) if s not in names]
+        taken = {*names, *(other.name for other in task.options if other is not option)}
+        known = [s for s in SYNONYMS.get(option.name.lower(), (option.name,)) if s not in taken]
         name = option.name if not known or rng.random() < 0.5 else str(rng.choice(known))
-        names.append(option.name if name in names else name)
+        names.append(name)
     options = tuple(Option(o.key, name) for o, name in zip(task.options, names, strict=True))
     return replace(task, options=options)
 
@@ -97,7 +100,7 @@ def _balanced(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]
         if case.label is not None:
             by_label.setdefault(case.label, []).append(case)
     streams = [_endless(rng, group) for _, group in sorted(by_label.items())]
-    while True:
+    while streams:
         for i in rng.permutation(len(streams)):
             yield next(streams[i])
 
@@ -175,7 +178,13 @@ def make_records(
             out.append(_ask(rng, identity, dataset, closed[int(rng.integers(len(closed)))]))
             continue
         dataset = known[int(rng.choice(len(known), p=share))]
-        case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name])
+        case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name], None)
+        if case is None:
+            raise DatasetError(
+                f"has no training case for records of kind {kind!r}",
+                where=str(dataset.root),
+                remedy="It needs labelled training cases of at least two patients or groups a label.",
+            )
         if kind in ("foreign", "blank"):
             arms_of_kind = hearing if kind == "foreign" else None
             out.append(_foreign(rng, identity, kind, dataset.name, case, arms_of_kind))

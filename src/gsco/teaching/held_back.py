@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from gsco.cases import Case
+from gsco.cases import Case, units_of
 
 SHARE = 0.35
 
@@ -20,21 +20,23 @@ def held_back(cases: Sequence[Case], share: float = SHARE) -> tuple[list[Case], 
 
     Args:
         cases: labelled training cases; those of one patient or group stay together.
-        share: of the clusters of each label that are held back; a label's only cluster never is.
+        share: of the units (patients, groups) of each label that are held back; a label's only one never is.
 
     Returns:
         Two lists in the order of `cases`, which together are `cases`.
     """
     by_label: dict[str, set[str]] = {}
     label_of: dict[str, str] = {}
-    for case in sorted(cases, key=lambda case: case.id):
-        label = label_of.setdefault(case.cluster, str(case.label))
-        by_label.setdefault(label, set()).add(case.cluster)
+    ordered_cases = sorted(cases, key=lambda case: case.id)
+    unit_of = {case.id: unit for case, unit in zip(ordered_cases, units_of(ordered_cases), strict=True)}
+    for case in ordered_cases:
+        label = label_of.setdefault(unit_of[case.id], str(case.label))
+        by_label.setdefault(label, set()).add(unit_of[case.id])
     heard: set[str] = set()
     for clusters in by_label.values():
         ordered = sorted(clusters, key=lambda cluster: hashlib.sha256(cluster.encode()).hexdigest())
         heard.update(ordered[: min(round(share * len(ordered)), len(ordered) - 1)])
     return (
-        [case for case in cases if case.cluster not in heard],
-        [case for case in cases if case.cluster in heard],
+        [case for case in cases if unit_of[case.id] not in heard],
+        [case for case in cases if unit_of[case.id] in heard],
     )

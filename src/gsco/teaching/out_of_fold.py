@@ -79,7 +79,10 @@ def out_of_fold_evidence(
     embeddings = extract(backbone, [case.image for case in train], cache=cache)
     index = CaseIndex.build(embeddings, train, dataset=dataset.name, encoder=backbone.fingerprint)
     found = index.search(
-        embeddings, k, exclude=[case.id for case in train], exclude_clusters=[case.cluster for case in train]
+        embeddings,
+        k,
+        exclude=[case.id for case in train],
+        exclude_clusters=[[unit for unit in (case.patient_id, case.group) if unit] for case in train],
     )
     return {
         case.id: Evidence(

@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import Evidence
-from gsco.errors import UserError
+from gsco.errors import RunError, UserError
 from gsco.generalist.records import Record, read_records, write_records
-from gsco.teaching.curriculum import ARMS, MIXTURE, make_records
+from gsco.teaching.curriculum import ARMS, KINDS, MIXTURE, make_records
 from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
 
 Progress = Callable[[str, int, int], None]
+Number = TypeVar("Number", bound=float)
 
 
 class _Strict(BaseModel):
@@ -51,12 +52,36 @@ class Stage(_Strict):
     seed: int = 0
     settings: dict[str, float | int] = Field(default_factory=dict, description="fields of TrainConfig")
 
+    @field_validator("mixture")
+    @classmethod
+    def _known_kinds(cls, value: dict[str, float]) -> dict[str, float]:
+        return _only(value, KINDS, "kind of record")
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, value: dict[str, float]) -> dict[str, float]:
+        return _only(value, ARMS, "arm with evidence")
+
+    @field_validator("settings")
+    @classmethod
+    def _known_settings(cls, value: dict[str, float | int]) -> dict[str, float | int]:
+        from gsco.generalist.nano.train import TrainConfig
+
+        return _only(value, [field.name for field in dataclasses.fields(TrainConfig)], "setting")
+
 
 class Align(_Strict):
     """Aligning the eye with words, before the first stage that asks for it."""
 
     images: int = Field(default=800, gt=0, description="of each diagnosis dataset, at most")
     settings: dict[str, float | int] = Field(default_factory=dict, description="fields of AlignConfig")
+
+    @field_validator("settings")
+    @classmethod
+    def _known_settings(cls, value: dict[str, float | int]) -> dict[str, float | int]:
+        from gsco.generalist.nano.align import AlignConfig
+
+        return _only(value, [field.name for field in dataclasses.fields(AlignConfig)], "setting")
 
 
 class TrainRecipe(_Strict):
@@ -66,6 +91,13 @@ class TrainRecipe(_Strict):
     align: Align = Align()
     specialists: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
     stages: tuple[Stage, ...]
+
+
+def _only(value: dict[str, Number], known: Collection[str], what: str) -> dict[str, Number]:
+    for name in value:
+        if name not in known:
+            raise ValueError(f"no {what} {name!r}; there are {', '.join(known)}")
+    return value
 
 
 def read_recipe(path: Path) -> TrainRecipe:
@@ -108,6 +140,7 @@ def train_by_recipe(
     """
     from gsco.generalist.nano.train import TrainConfig, train_nano
 
+    _same_recipe(recipe, out / "stages")
     datasets = [_load(source, root, out / "stages") for source in recipe.sources]
     datasets = _without_copies(datasets, out / "stages" / "left_out.json", progress)
     weights = {
@@ -138,6 +171,17 @@ def train_by_recipe(
         shutil.copyfile(before / name, out / name)
     _write_log(recipe, out)
     return out
+
+
+def _same_recipe(recipe: TrainRecipe, folder: Path) -> None:
+    """Keep the recipe beside its stages, and refuse to go on with those of another."""
+    path, now = folder / "recipe.json", recipe.model_dump(mode="json")
+    if path.exists() and json.loads(path.read_text()) != now:
+        raise RunError(
+            "holds stages of another recipe", where=str(folder.parent), remedy="Name another --out."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(now, indent=2) + "\n")
 
 
 def _load(source: Source, root: Path, folder: Path) -> Dataset:
@@ -241,10 +285,3 @@ def _write_log(recipe: TrainRecipe, out: Path) -> None:
     if align.exists():
         content["align"] = json.loads(align.read_text())
     (out / "training.json").write_text(json.dumps(content, indent=2) + "\n")
-
-
-def config_fields() -> tuple[str, ...]:
-    """Names that a stage's `settings` may hold."""
-    from gsco.generalist.nano.train import TrainConfig
-
-    return tuple(field.name for field in dataclasses.fields(TrainConfig))

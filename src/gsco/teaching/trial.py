@@ -22,6 +22,7 @@ import numpy as np
 from gsco.cases import Case, Dataset, Option, Task
 from gsco.collaboration import Evidence
 from gsco.collaboration.templates import get_template
+from gsco.errors import DatasetError
 from gsco.generalist import Generalist, Request
 from gsco.retrieval import Neighbour
 from gsco.specialists import Opinion
@@ -155,6 +156,12 @@ def make_trial(
     """Draw `n` prompts of each condition; ``unanimous_wrong`` only with a dataset, from its test split."""
     rng = np.random.default_rng(seed)
     cases = dataset.split("test") if dataset is not None else ()
+    if dataset is not None and (dataset.task.kind != "diagnosis" or not cases or not cases[0].labels):
+        raise DatasetError(
+            "is no diagnosis set with labelled test cases",
+            where=str(dataset.root),
+            remedy="Name one that is, or leave it out.",
+        )
     items = []
     for condition in CONDITIONS[:-1]:
         for i in range(n):

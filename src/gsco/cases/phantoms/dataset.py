@@ -76,7 +76,7 @@ def generate_phantoms(
         DatasetError: for arguments out of range, or a folder that holds something else.
         StorageError: where the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser().resolve()
     _check(folder, n, size, scanners)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:

@@ -17,7 +17,7 @@ from gsco.evaluation.summary import ArmAnswers, collect
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CASES = 60
-_PICTURED = ("gsco", "best_specialist", "mean_probability")
+_PICTURED_CONTROLS = ("best_specialist", "mean_probability")
 _GROUPS = (
     ("generalist", "Asking the generalist"),
     ("uncalibrated", "The generalist at its word, before calibration"),
@@ -51,6 +51,7 @@ def render_report(
         extras: what else is known; every key may be missing:
 
             - ``modality``: readable, e.g. ``"breast ultrasound"``;
+            - ``cases``: how many cases the split has, where not all were answered;
             - ``synthetic``: true for phantoms, which puts a banner on top;
             - ``card``: mapping of the dataset card (licence, source, …);
             - ``specialists``: list of mappings with ``name``, ``reliability``, ``description``, … as known;
@@ -78,6 +79,7 @@ def render_report(
     )
     more: dict[str, Any] = {
         "modality": None,
+        "cases": metrics["n"],
         "synthetic": False,
         "notes": [],
         "skipped": [],
@@ -230,9 +232,14 @@ def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _pictured(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    focus = focus_arm(list(metrics["arms"]))
+    return (*((focus,) if focus else ()), *_PICTURED_CONTROLS)
+
+
 def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     out = []
-    for name in _PICTURED:
+    for name in _pictured(metrics):
         arm = metrics["arms"].get(name)
         if arm is None:
             continue
@@ -252,7 +259,7 @@ def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     out = []
-    for name in _PICTURED:
+    for name in _pictured(metrics):
         bins = charts.reliability_bins(answers[name]) if name in answers else None
         if bins is not None:
             label = arm_name(name)

@@ -80,7 +80,7 @@ def comparison_sentence(row: Mapping[str, Any], arms: Mapping[str, Mapping[str, 
         f"{arm_name(row['a'])}: {METRIC_NAMES.get(metric, metric)} {number(a and a['value'])} {interval(a)} "
         f"against {number(b and b['value'])} {interval(b)} for {with_article(row['b'])}; difference "
         f"{signed(row['difference'])} {interval(difference)}, {p_text(row['p_value'])} "
-        f"(Holm {number(row['p_holm'])}): {outcome_text(row)}."
+        f"(Holm {p_text(row['p_holm'])}): {outcome_text(row)}."
     )
 
 

@@ -53,7 +53,7 @@ class NanoGeneralist:
         self.fingerprint = fingerprint
         self._device = next(model.parameters()).device
         self._end = int(tokenizer.convert_tokens_to_ids(END))
-        self._seen: OrderedDict[ImageRef, torch.Tensor] = OrderedDict()
+        self._seen: OrderedDict[tuple[ImageRef, int, int], torch.Tensor] = OrderedDict()
 
     @classmethod
     def from_pretrained(cls, adapter: Path | None = None, *, cache: Path | None = None) -> NanoGeneralist:
@@ -123,12 +123,13 @@ class NanoGeneralist:
 
     def _look(self, image: ImageRef) -> torch.Tensor:
         """Projected tokens (49, 576) of an image, kept for the last few images."""
-        if image not in self._seen:
-            self._seen[image] = self.model.project(vision_tokens(self.model, [load_image(image)]))[0]
+        key = (image, *_version(image.path))
+        if key not in self._seen:
+            self._seen[key] = self.model.project(vision_tokens(self.model, [load_image(image)]))[0]
             while len(self._seen) > _KEPT_IMAGES:
                 self._seen.popitem(last=False)
-        self._seen.move_to_end(image)
-        return self._seen[image]
+        self._seen.move_to_end(key)
+        return self._seen[key]
 
     def _generate_batch(self, requests: Sequence[Request], max_new_tokens: int) -> list[str]:
         prompts = [encode_prompt(self.tokenizer, r.prompt, image=r.image is not None) for r in requests]
@@ -147,6 +148,15 @@ class NanoGeneralist:
             pad_token_id=self._end,
         )
         return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """When a file was written and how long it is, which tell a new picture under an old name."""
+    try:
+        stat = path.stat()
+    except OSError:  # reading it says what is wrong
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _by_image(requests: Sequence[Request]) -> Iterator[list[Request]]:
