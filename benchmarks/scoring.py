@@ -1,8 +1,8 @@
 """Option scoring and arm scheduling of MedDr-nano against the reference's way, in one run.
 
 The reference answers one request at a time by greedy generation (batch 1), and runs every arm over all
-images anew. Here closed options are scored, and all arms of an image go together: the image is encoded once, and
-what prompts and options have in common is read once, all in one pass.
+images anew. Here closed options are scored, and all arms of an image go together: the image is encoded
+once, and what prompts and options have in common is read once, all in one pass.
 
     python benchmarks/scoring.py [--images 12] [--adapter DIR]
 
