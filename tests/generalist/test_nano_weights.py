@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gsco.cases import load_dataset
+from gsco.cases import Option, Task, load_dataset
 from gsco.collaboration import Evidence, get_template
 from gsco.embedded import locate
-from gsco.generalist import load_generalist
-from gsco.generalist.base import Generalist, Request
+from gsco.generalist.base import Request
 from gsco.generalist.nano.assemble import PARTS, weights_folder
-from gsco.teaching.trial import make_trial, run_trial
+from gsco.generalist.nano.backend import NanoGeneralist
+from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
+from gsco.teaching.trial import UNSEEN, make_trial, run_trial
 
 WEIGHTS = weights_folder()
 OPEN = {"busi", "cxr_nih", "bccd", "breastmnist", "pneumoniamnist", "phantom_cxr", "vqa_rad", "simulated"}
@@ -40,15 +41,15 @@ def test_trained_on_open_data_only() -> None:
 
 
 @pytest.fixture(scope="module")
-def nano() -> Generalist:
+def nano() -> NanoGeneralist:
     torch.set_num_threads(1)
     if any(locate(part) is None for part in PARTS):
         pytest.skip("the base parts are not on this machine: gsco models pull nano")
-    return load_generalist("nano")
+    return NanoGeneralist.from_pretrained()
 
 
 @pytest.mark.nano
-def test_evidence_is_heard(nano: Generalist) -> None:
+def test_evidence_is_heard(nano: NanoGeneralist) -> None:
     results = {r.condition: r for r in run_trial(nano, make_trial(n=40, seed=123))}
     assert results["unanimous_right"].accuracy >= 0.95
     assert results["one_of_four_wrong"].accuracy >= 0.90
@@ -57,8 +58,21 @@ def test_evidence_is_heard(nano: Generalist) -> None:
 
 
 @pytest.mark.nano
+@pytest.mark.parametrize("template", ["evidence", "paper"])
+def test_an_answer_has_the_tokens_that_it_has_in_the_prompt(nano: NanoGeneralist, template: str) -> None:
+    """It copies tokens: a name that is spelt otherwise where it is read cannot be said."""
+    for modality, names in UNSEEN.items():
+        task = Task("diagnosis", modality, tuple(Option(name, name) for name in names))
+        prompt = get_template(template).render(task, Evidence())
+        ids = encode_prompt(nano.tokenizer, prompt.text, image=True)
+        for choice in prompt.choices:
+            answer = encode_answer(nano.tokenizer, choice)[:-1]
+            assert any(ids[i : i + len(answer)] == answer for i in range(len(ids)))
+
+
+@pytest.mark.nano
 @pytest.mark.real
-def test_it_sees(nano: Generalist, shared_data: Path) -> None:
+def test_it_sees(nano: NanoGeneralist, shared_data: Path) -> None:
     """Blood cells of the test split, told apart without any evidence; chance is a third."""
     dataset = load_dataset(shared_data / "bccd")
     cases = dataset.split("test")[:30]

@@ -28,8 +28,12 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, *, image: boo
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
-    """Ids of the assistant's answer, the end of its turn included."""
-    ids: list[int] = tokenizer(answer, add_special_tokens=False, split_special_tokens=True).input_ids
+    """Ids of the assistant's answer, the end of its turn included.
+
+    A space stands before it, so that a name has the same tokens here as in the prompt, where one always does:
+    " melanoma" is one token, "melanoma" three others, and a small model copies tokens, it does not spell.
+    """
+    ids: list[int] = tokenizer(f" {answer}", add_special_tokens=False, split_special_tokens=True).input_ids
     return [*ids, tokenizer.convert_tokens_to_ids(END)]
 
 
