@@ -22,12 +22,10 @@ ARMS = (
     "best_specialist",
     "majority_vote",
     "mean_probability",
-    "mean_probability_calibrated",
     "neighbour_vote",
     "generalist",
     "rad",
     "moed",
-    "gsco_uncalibrated",
     "gsco",
 )
 WITH_INTERVAL = ("best_specialist", "mean_probability", "gsco")
@@ -127,7 +125,7 @@ def main() -> None:
     for metric in ("macro_f1", "accuracy", "auc", "ece"):
         print(f"\n### {metric}\n\n{arms_table(runs, metric)}")
     print(f"\n### The generalist alone\n\n{constant_table(runs)}")
-    for other in ("best_specialist", "mean_probability", "mean_probability_calibrated", "majority_vote"):
+    for other in ("best_specialist", "mean_probability", "majority_vote"):
         print(f"\n### gsco against {other}\n\n{comparison_table(runs, other, 'macro_f1')}")
     print(f"\n### Repaired and broken\n\n{repair_table(runs)}")
     unparsed = {run["dataset"]: sum(arm["unparsed"] for arm in run["arms"].values()) for run in runs}

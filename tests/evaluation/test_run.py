@@ -30,8 +30,6 @@ ARMS = {
     "majority_vote",
     "mean_probability",
     "neighbour_vote",
-    *(f"{arm}_uncalibrated" for arm in GENERALIST_ARMS),
-    "mean_probability_calibrated",
 }
 
 

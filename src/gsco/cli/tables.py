@@ -38,8 +38,6 @@ def show_metrics(console: Console, result: RunResult) -> None:
     for name, heading in _COLUMNS:
         table.add_column(heading, justify="right", no_wrap=name == "macro_f1")
     for arm, figures in metrics["arms"].items():
-        if figures["kind"] == "uncalibrated" and not arm.startswith("gsco"):
-            continue  # in metrics.json and on the page
         style = "bold" if arm == "gsco" else None
         cells = [_figure(figures.get(name), interval=name == "macro_f1") for name, _ in _COLUMNS]
         unparsed = figures.get("unparsed", 0)

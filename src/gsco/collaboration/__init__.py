@@ -3,7 +3,7 @@
 from gsco.collaboration.answer import Answer
 from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
-from gsco.collaboration.option_calibration import OptionCalibration, fit_option_calibration
+from gsco.collaboration.temperature import Temperature
 from gsco.collaboration.templates import TEMPLATES, Prompt, Template, get_template, register_template
 
 __all__ = [
@@ -13,11 +13,10 @@ __all__ = [
     "Answer",
     "Collaboration",
     "Evidence",
-    "OptionCalibration",
     "Prompt",
+    "Temperature",
     "Template",
     "controls",
-    "fit_option_calibration",
     "get_template",
     "register_template",
     "restrict",

@@ -14,6 +14,7 @@ class Answer:
         arm: the arm (``gsco``, ``majority_vote``, ``specialist:<name>``, ...).
         prediction: an option key; None when a free text could not be read.
         probabilities: option key -> probability, summing to 1; None where the arm gives none.
+        uncalibrated: the same before calibration; None where nothing was calibrated.
         prompt: the exact text the generalist was given; None for controls.
         raw: what the generalist wrote (free generation only).
         template: name of the prompt template; None for controls.
@@ -26,3 +27,4 @@ class Answer:
     prompt: str | None = None
     raw: str | None = None
     template: str | None = None
+    uncalibrated: dict[str, float] | None = None

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gsco.cases import Case, Dataset
-from gsco.collaboration import Answer, Collaboration, Evidence, OptionCalibration, controls, get_template
+from gsco.collaboration import Answer, Collaboration, Evidence, Temperature, controls, get_template
 from gsco.errors import RunError
-from gsco.evaluation.logline import CALIBRATED, UNCALIBRATED, kind_of, make_line
+from gsco.evaluation.logline import make_line
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.work import Work
 from gsco.generalist import Generalist
@@ -26,7 +24,7 @@ def answer_cases(
     *,
     best: str,
     generalist: Generalist | None,
-    calibrations: Mapping[str, OptionCalibration] | None = None,
+    calibrations: Mapping[str, Temperature] | None = None,
 ) -> list[dict[str, Any]]:
     """Append a line per case and arm to the log, leaving out those that stand in it already.
 
@@ -37,15 +35,15 @@ def answer_cases(
         evidence: what is known about each, aligned with `cases`.
         best: the specialist that was best on validation.
         generalist: None where no generalist arm is asked for.
-        calibrations: by arm; such an arm's answer is logged calibrated, and as it was beside it.
+        calibrations: by arm; such an arm's probabilities are logged calibrated, with what they were.
 
     Returns:
         All lines of the log, in its order.
     """
 
     def voices(case: Case, known: Evidence, answers: list[Answer]) -> list[Answer]:
-        said = [*answers, *controls(case, dataset.task, known, best=best)]
-        return [each for answer in said for each in calibrated(answer, calibrations or {})]
+        said = [calibrated(answer, calibrations or {}) for answer in answers]
+        return [*said, *controls(case, dataset.task, known, best=best)]
 
     return _ask(work, work.folder.log, "answering", dataset, cases, evidence, generalist, voices)
 
@@ -70,25 +68,17 @@ def ask_for_calibration(
     )
 
 
-def calibrated(answer: Answer, calibrations: Mapping[str, OptionCalibration]) -> list[Answer]:
-    """The answers that go to the log for one answer: itself, or a calibrated one and itself.
-
-    A generalist arm keeps its name when calibrated, and what it said stands beside it as
-    ``<arm>_uncalibrated``; a control stays as it is, and its calibrated form is ``<control>_calibrated``.
-    """
-    fit = calibrations.get(answer.arm)
+def calibrated(answer: Answer, fits: Mapping[str, Temperature]) -> Answer:
+    """The answer with its arm's temperature applied; the answer itself where there is none."""
+    fit = fits.get(answer.arm)
     if fit is None or answer.probabilities is None:
-        return [answer]
-    keys = list(answer.probabilities)
+        return answer
     p = fit.apply(list(answer.probabilities.values()))
-    mended = replace(
+    return replace(
         answer,
-        prediction=keys[int(np.argmax(p))],
-        probabilities=dict(zip(keys, map(float, p), strict=True)),
+        probabilities=dict(zip(answer.probabilities, map(float, p), strict=True)),
+        uncalibrated=answer.probabilities,
     )
-    if kind_of(answer.arm) == "control":
-        return [answer, replace(mended, arm=answer.arm + CALIBRATED)]
-    return [mended, replace(answer, arm=answer.arm + UNCALIBRATED, prompt=None)]
 
 
 def _ask(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gsco.evaluation.logline import UNCALIBRATED
-
 
 @dataclass(frozen=True, slots=True)
 class ArmWords:
@@ -24,7 +22,6 @@ ARMS: dict[str, ArmWords] = {
     "best_specialist": ArmWords("best specialist", "chosen on validation"),
     "majority_vote": ArmWords("majority vote", "of the same specialists"),
     "mean_probability": ArmWords("mean probability", "of the same specialists"),
-    "mean_probability_calibrated": ArmWords("calibrated mean probability", "as the generalist is"),
     "neighbour_vote": ArmWords("neighbour vote", "of the same similar cases"),
 }
 """By the arm's id in the log, in the order of a table."""
@@ -37,8 +34,6 @@ def arm_rank(arm: str) -> tuple[int, str]:
 
 def arm_name(arm: str) -> str:
     """``gsco`` → ``GSCo (both)``, ``specialist:knn`` → ``knn``."""
-    if arm.endswith(UNCALIBRATED):
-        return f"{arm_name(arm.removesuffix(UNCALIBRATED))}, uncalibrated"
     return ARMS[arm].name if arm in ARMS else arm.removeprefix("specialist:")
 
 

@@ -13,7 +13,7 @@ from gsco.collaboration import (
     Answer,
     Collaboration,
     Evidence,
-    OptionCalibration,
+    Temperature,
     controls,
     get_template,
 )
@@ -164,11 +164,10 @@ def diagnose(
             [case], task, [evidence], tuple(dict.fromkeys((arm, "generalist")))
         )
     best = str(chosen["best"])
-    said = answers[0]
     fits, asked = read_calibrations(folder), folder.read_json("generalist.json")
     fitted = asked is not None and asked["fingerprint"] == model.fingerprint
     if fitted:
-        answers = [calibrated(each, fits)[0] for each in answers]
+        answers = [calibrated(each, fits) for each in answers]
     answer = answers[0]
     voices = [*answers, *controls(case, task, evidence, best=best)]
     return Diagnosis(
@@ -178,7 +177,7 @@ def diagnose(
         label=answer.prediction,
         options=task.options,
         probabilities=answer.probabilities,
-        uncalibrated=None if said is answer else said.probabilities,
+        uncalibrated=answer.uncalibrated,
         voices=tuple(_voice(said, evidence, best) for said in voices if said.arm != "best_specialist"),
         neighbours=evidence.neighbours,
         known_case=_known(case, evidence, config, folder),
@@ -225,7 +224,7 @@ def _voice(answer: Answer, evidence: Evidence, best: str) -> Voice:
     )
 
 
-def _word(fits: Mapping[str, OptionCalibration], arm: str, *, fitted: bool) -> str | None:
+def _word(fits: Mapping[str, Temperature], arm: str, *, fitted: bool) -> str | None:
     if not fits or (fitted and arm in fits):
         return None
     why = "the run did not ask this arm" if fitted else "the run calibrated another generalist"

@@ -9,8 +9,6 @@ from gsco.cases import Case
 from gsco.collaboration import GENERALIST_ARMS, Answer, Evidence
 
 SCHEMA = 1
-CALIBRATED = "_calibrated"
-UNCALIBRATED = "_uncalibrated"
 
 
 def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -> dict[str, Any]:
@@ -35,9 +33,8 @@ def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -
         "split": case.split,
         "reference": case.label,
         "prediction": answer.prediction,
-        "probabilities": None
-        if answer.probabilities is None
-        else {key: _digits(p) for key, p in answer.probabilities.items()},
+        "probabilities": _shares(answer.probabilities),
+        "uncalibrated": _shares(answer.uncalibrated),
         "prompt": answer.prompt,
         "raw": answer.raw,
         "template": answer.template,
@@ -47,11 +44,9 @@ def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -
 
 
 def kind_of(arm: str) -> str:
-    """``generalist``, ``uncalibrated`` (a generalist arm at its word), ``specialist`` or ``control``."""
+    """``generalist``, ``specialist`` or ``control``."""
     if arm in GENERALIST_ARMS:
         return "generalist"
-    if arm.endswith(UNCALIBRATED):
-        return "uncalibrated"
     return "specialist" if arm.startswith("specialist:") else "control"
 
 
@@ -82,6 +77,10 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
 def cluster_hash(dataset: str, case: Case) -> str:
     """Sixteen hex digits that are the same for cases of one patient (or group) and say nothing else."""
     return hashlib.sha256(f"{dataset}\0{case.cluster}".encode()).hexdigest()[:16]
+
+
+def _shares(probabilities: dict[str, float] | None) -> dict[str, float] | None:
+    return None if probabilities is None else {key: _digits(p) for key, p in probabilities.items()}
 
 
 def _digits(value: float) -> float:

@@ -28,7 +28,6 @@ COMPARISONS: tuple[tuple[str, str], ...] = (
     ("gsco", "best_specialist"),
     ("gsco", "majority_vote"),
     ("gsco", "mean_probability"),
-    ("gsco", "mean_probability_calibrated"),
     ("gsco", "neighbour_vote"),
     ("gsco", "generalist"),
     ("moed", "majority_vote"),
@@ -55,6 +54,7 @@ class ArmAnswers:
         prediction: option positions or -1, shape (n,).
         probabilities: shape (n, K), or None where any case has none.
         n_options: K.
+        uncalibrated: probabilities before calibration, or None where any case has none.
     """
 
     name: str
@@ -65,6 +65,7 @@ class ArmAnswers:
     prediction: NDArray[np.int64]
     probabilities: Floats | None
     n_options: int
+    uncalibrated: Floats | None = None
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -105,6 +106,7 @@ class ArmAnswers:
             self.prediction[rows],
             None if self.probabilities is None else self.probabilities[rows],
             self.n_options,
+            None if self.uncalibrated is None else self.uncalibrated[rows],
         )
 
 
@@ -147,10 +149,13 @@ def collect(lines: Iterable[Mapping[str, Any]], keys: Sequence[str], split: str)
 def _answers(arm: str, rows: Mapping[str, Mapping[str, Any]], position: Mapping[str, int]) -> ArmAnswers:
     case_ids = tuple(sorted(rows))
     ordered = [rows[case_id] for case_id in case_ids]
-    scored = [row.get("probabilities") for row in ordered]
-    probabilities: Floats | None = None
-    if all(scored):
-        probabilities = np.asarray([[float(p.get(key, 0.0)) for key in position] for p in scored if p])
+
+    def table(name: str) -> Floats | None:
+        scored = [row.get(name) for row in ordered]
+        if not all(scored):
+            return None
+        return np.asarray([[float(p.get(key, 0.0)) for key in position] for p in scored if p])
+
     return ArmAnswers(
         arm,
         str(ordered[0].get("kind", "")),
@@ -161,8 +166,9 @@ def _answers(arm: str, rows: Mapping[str, Mapping[str, Any]], position: Mapping[
             [m.UNPARSED if row.get("prediction") is None else position[row["prediction"]] for row in ordered],
             dtype=np.int64,
         ),
-        probabilities,
+        table("probabilities"),
         len(position),
+        table("uncalibrated"),
     )
 
 
@@ -241,6 +247,8 @@ def _figures(arm: ArmAnswers, keys: Sequence[str], n_resamples: int, seed: int) 
         interval = s.bootstrap_interval(arm.cluster_confusions, statistic, n_resamples=n_resamples, seed=seed)
         out[name] = interval._asdict()
     out.update(dict.fromkeys(SCORED) if arm.probabilities is None else _scored(arm, n_resamples, seed))
+    if arm.uncalibrated is not None:
+        out["ece_uncalibrated"] = m.ece(arm.reference, arm.uncalibrated)
     recall, precision, f1 = m.recall_of(arm.confusion), m.precision_of(arm.confusion), m.f1_of(arm.confusion)
     out["per_class"] = {
         key: {

@@ -8,7 +8,6 @@ from itertools import zip_longest
 from typing import Any
 
 from gsco.evaluation.arm_words import arm_name, arm_rank
-from gsco.evaluation.logline import CALIBRATED, UNCALIBRATED
 from gsco.evaluation.report.thumbnails import LARGE, SMALL, Thumbnail, data_uri, shrink
 from gsco.evaluation.report.wording import number
 
@@ -123,13 +122,10 @@ def focus_arm(arms: Sequence[str]) -> str | None:
 
 
 def by_case(lines: Sequence[Mapping[str, Any]], split: str) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Lines of one split as case id → arm → line, sorted by case id.
-
-    What stands in the log to show the effect of calibration (one arm, said twice) is left out.
-    """
+    """Lines of one split as case id → arm → line, sorted by case id."""
     cases: dict[str, dict[str, Mapping[str, Any]]] = {}
     for line in lines:
-        if line.get("split") == split and not str(line["arm"]).endswith((CALIBRATED, UNCALIBRATED)):
+        if line.get("split") == split:
             cases.setdefault(str(line["case_id"]), {}).setdefault(str(line["arm"]), line)
     return dict(sorted(cases.items()))
 

@@ -20,7 +20,6 @@ MAX_CASES = 60
 _PICTURED_CONTROLS = ("best_specialist", "mean_probability")
 _GROUPS = (
     ("generalist", "Asking the generalist"),
-    ("uncalibrated", "The generalist at its word, before calibration"),
     ("control", "Controls: the same evidence without it"),
     ("specialist", "Each specialist"),
 )
@@ -113,7 +112,7 @@ def render_report(
         table=_table(metrics),
         confusions=_confusions(metrics),
         curves=_curves(answers, metrics),
-        fits=_fits(more.get("calibration"), options),
+        fits=_fits(more.get("calibration"), metrics),
         repairs=_repairs(metrics),
         cards=cards,
         w=wording,
@@ -269,21 +268,19 @@ def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> li
     return out
 
 
-def _fits(
-    calibration: Mapping[str, Any] | None, options: Sequence[Mapping[str, str]]
-) -> list[dict[str, Any]]:
-    """What each arm was calibrated by, in words."""
-    names = {option["key"]: option["name"] for option in options}
+def _fits(calibration: Mapping[str, Any] | None, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each arm was calibrated by, and what that did."""
+    fits = (calibration or {"arms": {}})["arms"]
     return [
         {
             "name": arm_name(arm),
-            "n": fit["n"],
-            "temperature": wording.number(fit["temperature"], 2),
-            "bias": ", ".join(f"{names[key]} {wording.signed(b, 2)}" for key, b in fit["bias"].items())
-            if any(fit["bias"].values())
-            else "none: it did not help there",
+            "n": fits[arm]["n"],
+            "temperature": wording.number(fits[arm]["temperature"], 2),
+            "before": wording.number(metrics["arms"][arm]["ece_uncalibrated"]),
+            "after": wording.number(metrics["arms"][arm]["ece"]["value"]),
         }
-        for arm, fit in sorted((calibration or {"arms": {}})["arms"].items(), key=lambda kv: arm_rank(kv[0]))
+        for arm in sorted(fits, key=arm_rank)
+        if "ece_uncalibrated" in metrics["arms"].get(arm, {})
     ]
 
 
