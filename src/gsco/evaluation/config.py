@@ -35,7 +35,8 @@ class RunConfig(BaseModel):
         neighbours: how many similar known cases are looked up for a case.
         split: whose cases are answered; the other one of val and test stays untouched.
         calibration_cases: labelled validation cases, drawn by `seed`, on which a temperature of each arm is
-            fitted before the answers count (`calibrating.py`); never more than are answered; 0 takes the generalist at its word, as do ``generate`` and ``split: val``.
+            fitted before the answers count (`calibrating.py`); never more than are answered;
+            0 fits none, as do ``generate`` and ``split: val``.
         limit: answer at most this many cases, drawn by `seed`; all when None.
         quick: train specialists for fewer epochs (a demo's setting, not a benchmark's).
         leakage: what happens to training images that are, or nearly are, images to be answered:
