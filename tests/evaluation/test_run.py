@@ -77,7 +77,7 @@ def test_a_line_holds_prompt_evidence_and_no_patient(finished_run: Path, phantom
     for line in lines_of(finished_run):
         assert set(line) == {
             *("schema", "case_id", "cluster", "arm", "kind", "split", "reference", "prediction"),
-            *("probabilities", "prompt", "raw", "template", "evidence", "image"),
+            *("probabilities", "uncalibrated", "prompt", "raw", "template", "evidence", "image"),
         }
         assert line["prediction"] in task.keys
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-6)
