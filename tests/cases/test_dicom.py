@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.pixels import apply_windowing, pixel_array
 from pydicom.uid import (
     MPEG2MPML,
+    UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -27,7 +28,7 @@ from pydicom.uid import (
 )
 
 from gsco.cases import ImageRef, load_image
-from gsco.cases.dicom import apply_window
+from gsco.cases.dicom import _without_pixels, apply_window
 from gsco.errors import ImageError
 
 RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
@@ -415,3 +416,14 @@ def test_a_decoder_that_panics_is_an_image_error(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(raw)
     with pytest.raises(ImageError, match="damaged"):
         load_image(tmp_path / "a.dcm")
+
+
+def test_a_damaged_class_tells_nothing_of_the_patient() -> None:
+    """A wrong length may put the patient's name into the element before it."""
+    for uid, told in (
+        ("1.2.840.10008.5.1.4.1.1.2 PN SECRET^NAME", False),
+        ("1.2.840.10008.5.1.4.1.1.2", True),
+    ):
+        said = str(_without_pixels({"SOPClassUID": UID(uid, validation_mode=0)}, "x.dcm"))
+        assert "SECRET" not in said
+        assert ("CT Image Storage" in said) == told

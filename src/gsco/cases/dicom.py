@@ -276,7 +276,8 @@ def _rounded(values: NDArray[Any], top: int) -> NDArray[np.uint8]:
 
 def _without_pixels(dataset: Any, where: str) -> ImageError:
     uid = dataset.get("SOPClassUID")
-    kind = f" ({uid.name})" if getattr(uid, "name", None) else ""
+    # In a damaged file this element may hold whatever stands behind it, names of patients included.
+    kind = f" ({uid.name})" if getattr(uid, "is_valid", False) and uid.name else ""
     return ImageError(
         f"is DICOM without pixels{kind}", where=where, remedy="Give an image object of the study."
     )
