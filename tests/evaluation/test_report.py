@@ -5,18 +5,24 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import shutil
+from collections.abc import Iterator
 from functools import lru_cache
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gsco.evaluation.report import render_report, wording
+from gsco.cases import ImageRef
+from gsco.evaluation.report import file_thumbnail, render_report, wording
 from gsco.evaluation.report.cards import make_cards
+from gsco.evaluation.report.thumbnails import data_uri, parse_ref, shrink
 from gsco.evaluation.summary import summarise
 
 NAMES = {"benign": "benign tumour", "malignant": "malignant tumour", "normal": "normal tissue"}
@@ -339,3 +345,162 @@ def test_a_cap_is_said(given: dict[str, Any]) -> None:
     html = render_report(**given, max_cases=5)
     assert html.count('<article class="case"') == 5
     assert f"Shown are 5 of {total} such cases" in html
+
+
+def test_a_run_of_controls_alone_has_a_page() -> None:
+    given = made_up_run(20)
+    lines = [line for line in given["lines"] if line["kind"] != "generalist"]
+    options = given["metrics"]["options"]
+    metrics = summarise(lines, dataset="d", task="diagnosis", options=options, n_resamples=100, n_shuffles=99)
+    html = render_report(metrics=metrics, lines=lines, config={}, environment={})
+    assert "no comparison of the collaboration" in html
+
+
+def test_many_options_have_a_page() -> None:
+    names = {f"k{i}": f"finding number {i}" for i in range(9)}
+    html = render_report(**made_up_run(30, names))
+    assert "finding number 8" in html
+
+
+ROW = {"a": "gsco", "b": "best_specialist", "metric": "macro_f1"}
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "p", "expected"),
+    [
+        (0.03, -0.02, 0.08, 0.21, "not distinguishable"),
+        (0.05, 0.01, 0.09, 0.01, "better"),
+        (-0.05, -0.09, -0.01, 0.01, "worse"),
+        (0.05, 0.001, 0.09, 0.06, "not distinguishable"),  # interval and corrected p-value disagree
+        (0.05, -0.001, 0.09, 0.04, "not distinguishable"),
+        (0.05, None, None, 0.04, "not distinguishable"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_the_tests_allow(difference, low, high, p, expected) -> None:
+    row = {**ROW, "difference": difference, "low": low, "high": high, "p_value": p / 3, "p_holm": p}
+    assert wording.outcome_text(row) == expected
+
+
+def test_the_verdict_in_one_sentence() -> None:
+    row = {**ROW, "difference": 0.03, "low": -0.02, "high": 0.08, "p_value": 0.21, "p_holm": 0.42}
+    arms = {
+        "gsco": {"macro_f1": {"value": 0.81, "low": 0.74, "high": 0.87}},
+        "best_specialist": {"macro_f1": {"value": 0.78, "low": 0.7, "high": 0.85}},
+    }
+    assert wording.comparison_sentence(row, arms) == (
+        "GSCo (both): macro-F1 .810 [.740, .870] against .780 [.700, .850] for the best specialist; "
+        "difference +.030 [−.020, .080], p = .21 (Holm p = .42): not distinguishable."
+    )
+    assert wording.headline([row], "gsco") == (
+        "By macro-F1, GSCo could not be told apart from the best specialist."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.8123, ".812"), (1.0, "1.000"), (0.0, ".000"), (-0.02, "−.020"), (-0.0001, ".000"), (None, "–")],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        ImageRef(Path("images/a b.png")),
+        ImageRef(Path("x/busi:1.png")),
+        ImageRef(Path("data/breastmnist.npz"), "test_images", 17),
+        ImageRef(Path("scan.dcm"), None, 3),
+    ],
+    ids=str,
+)
+def test_image_references_are_read_back(ref: ImageRef) -> None:
+    assert parse_ref(str(ref)) == ref
+
+
+def test_file_thumbnail_reads_files_and_arrays_and_survives_missing_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture(1, 300))
+    large = file_thumbnail("a.jpg", root=tmp_path)
+    assert large is not None
+    assert Image.open(io.BytesIO(large)).size == (224, 224)
+    np.savez(tmp_path / "d.npz", test_images=np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28))
+    small = file_thumbnail(str(ImageRef(tmp_path / "d.npz", "test_images", 2)))
+    assert small is not None
+    assert small.startswith(b"\x89PNG")
+    assert Image.open(io.BytesIO(small)).size == (28, 28)
+    assert file_thumbnail("missing.png", root=tmp_path) is None
+    (tmp_path / "text.png").write_text("no picture")
+    assert file_thumbnail("text.png", root=tmp_path) is None
+
+
+def test_shrink_and_data_uri() -> None:
+    assert Image.open(io.BytesIO(shrink(picture(2, 200), 72))).size == (72, 72)
+    assert shrink(b := picture(2, 50), 72) == b
+    assert (data_uri(picture(3)) or "").startswith("data:image/jpeg;base64,")
+    assert data_uri(b"<svg/>") is None
+
+
+CHROMIUM = os.environ.get("GSCO_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(browser: Any, page: str, tmp_path: Path, width: int, scheme: str) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    asked: list[str] = []
+    said: list[str] = []
+    tab = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    try:
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.goto(path.as_uri())
+        tab.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide[0] <= wide[1], "the page scrolls sideways"
+        total = tab.locator(".case:visible").count()
+        for kind in ("repaired", "broken", "wrong", "all"):
+            button = tab.locator(f".filters button[data-show={kind}]")
+            button.click()
+            expected = total if kind == "all" else tab.locator(f".case[data-tags~={kind}]").count()
+            assert tab.locator(".case:visible").count() == expected > 0
+            assert str(expected) in button.inner_text()
+            assert button.get_attribute("aria-pressed") == "true"
+            assert tab.locator(".filters button[aria-pressed=true]").count() == 1
+        tab.evaluate("Promise.all([...document.images].map(i => i.decode()))")  # rejects a broken picture
+    finally:
+        tab.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_many_long_names_fit_a_phone(browser: Any, tmp_path: Path) -> None:
+    names = {f"k{i}": f"histiocytofibromatous{'o' * 20} lesion {i}" for i in range(9)}
+    given = made_up_run(30, names)
+    given["metrics"]["dataset"] = "a" * 80
+    for line in given["lines"]:
+        line["case_id"] += "/" + "deep" * 30
+    path = tmp_path / "report.html"
+    path.write_text(render_report(**given), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    try:
+        tab.goto(path.as_uri())
+        tab.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide[0] <= wide[1], "the page scrolls sideways"
+    finally:
+        tab.close()
