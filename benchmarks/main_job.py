@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gsco.evaluation.report.wording import number, p_text, signed
+from gsco.evaluation.report.wording import interval, number, p_text, signed
 from gsco.evaluation.statistics import holm
 
 ARMS = (
@@ -31,19 +31,17 @@ ARMS = (
 WITH_INTERVAL = ("best_specialist", "mean_probability", "gsco")
 
 
-def interval(figure: dict[str, float] | None) -> str:
+def with_interval(figure: dict[str, float] | None) -> str:
     """A value with its interval, as people read it."""
     if figure is None or figure["value"] is None:
         return "–"
-    if figure["low"] is None:
-        return number(figure["value"])
-    return f"{number(figure['value'])} [{number(figure['low'], 2)}, {number(figure['high'], 2)}]"
+    return f"{number(figure['value'])} {interval(figure, 2)}".strip()
 
 
 def cell(arm: str, figure: dict[str, float] | None) -> str:
     """A figure; with its interval for the arms that the targets speak of."""
     if arm in WITH_INTERVAL or figure is None or figure["value"] is None:
-        return interval(figure)
+        return with_interval(figure)
     return number(figure["value"])
 
 

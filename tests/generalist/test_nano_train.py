@@ -86,11 +86,15 @@ def test_killed_training_resumes_to_the_same_weights(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "adapter_model.safetensors").exists()
+    with (out / "training_log.jsonl").open("a") as log:
+        log.write('{"step": 999, "loss": 1.0}\n{"step": 1000, "lo')  # logged, then killed
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
     resumed, whole = (load_file(p / "adapter_model.safetensors") for p in (out, trained))
     assert resumed.keys() == whole.keys()
     for key in whole:
         np.testing.assert_allclose(resumed[key].float(), whole[key].float(), atol=2e-3)
+    logged, whole_log = ((p / "training_log.jsonl").read_text().splitlines() for p in (out, trained))
+    assert [json.loads(line)["step"] for line in logged] == [json.loads(line)["step"] for line in whole_log]
 
 
 def test_unfinished_work_of_other_records_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -219,10 +220,12 @@ def test_records_survive_the_disk(
     assert read_records(write_records(records, folder)) == records
 
 
-def test_a_bad_line_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [1, 4])
+def test_a_record_of_another_form_is_named(tmp_path: Path, turns: int) -> None:
     path = tmp_path / "records.jsonl"
-    path.write_text('{"conversations": [{"from": "human", "value": "x"}]}\n')
-    with pytest.raises(DatasetError, match=r"records\.jsonl:1"):
+    said = [{"from": ("human", "gpt")[i % 2], "value": "x"} for i in range(turns)]
+    path.write_text(json.dumps({"conversations": said}) + "\n")
+    with pytest.raises(DatasetError, match=r"records\.jsonl: record 1"):
         read_records(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -25,6 +26,14 @@ ARMS: dict[str, ArmWords] = {
     "neighbour_vote": ArmWords("neighbour vote", "of the same similar cases"),
 }
 """By the arm's id in the log, in the order of a table."""
+
+
+_FULLEST_FIRST = ("gsco", "moed", "rad", "generalist", "mean_probability", "best_specialist")
+
+
+def fullest_arm(arms: Collection[str]) -> str | None:
+    """The arm that speaks for a run: the fullest collaboration among `arms`, else the strongest control."""
+    return next((arm for arm in _FULLEST_FIRST if arm in arms), None)
 
 
 def arm_rank(arm: str) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from gsco.collaboration import (
 from gsco.embedded import cache_home
 from gsco.errors import DatasetError, RunError
 from gsco.evaluation.answering import calibrated
+from gsco.evaluation.arm_words import fullest_arm
 from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_record
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from gsco.generalist import Generalist
 
 NOTICE = "Research use only, not a medical device."
-_FULLEST_FIRST = ("gsco", "moed", "rad", "generalist")
 SAME_IMAGE = 0.985
 """Cosine similarity of pooled features from which an image counts as one that the index holds, where the
 images themselves are gone. In public sets different patients stay below .98; copies lie above."""
@@ -141,7 +141,7 @@ def diagnose(
     load_image(ref)  # a broken image is told before anything is loaded for it
     folder, say = RunFolder(Path(run)), progress or Silent()
     config = RunConfig.from_yaml(folder.config)
-    arm = arm or next((each for each in _FULLEST_FIRST if each in config.arms), "gsco")
+    arm = arm or fullest_arm(config.arms) or "gsco"
     record, chosen = read_record(folder), folder.read_json("specialists.json")
     if chosen is None or not folder.index.is_dir():
         raise RunError(

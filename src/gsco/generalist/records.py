@@ -1,21 +1,19 @@
-"""Training records of a generalist: one-turn conversations, on disk in InternVL's JSONL form.
+"""Training records of a generalist: conversations of one turn, on disk in InternVL's form.
 
-One line is ``{"id", "kind", "source", "image", "conversations": [{"from": "human", "value": ...},
-{"from": "gpt", "value": ...}]}``; a human turn about an image starts with ``<image>`` and a newline.
+The form is that of `gsco.cases.conversations`; a record adds ``kind`` and ``source``.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gsco.cases import ImageRef, load_image
+from gsco.cases.conversations import IMAGE_TAG, image_ref, read_conversations, write_conversations
 from gsco.errors import DatasetError
 
-IMAGE_TAG = "<image>\n"
+_TAG = f"{IMAGE_TAG}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +43,29 @@ def write_records(
 
     Returns:
         The path of ``records.jsonl``.
+
+    Raises:
+        StorageError: the file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "records.jsonl"
-    draft = target.with_suffix(".tmp")
-    with draft.open("w", encoding="utf-8") as out:
-        for i, record in enumerate(records):
+
+    def lines() -> Iterator[dict[str, object]]:
+        for done, record in enumerate(records, start=1):
             image = None if record.image is None else str(_file_of(record.image, folder / "images"))
-            tag = "" if image is None else IMAGE_TAG
-            line = {
+            yield {
                 "id": record.id,
                 "kind": record.kind,
                 "source": record.source,
                 "image": image,
                 "conversations": [
-                    {"from": "human", "value": tag + record.prompt},
+                    {"from": "human", "value": ("" if image is None else _TAG) + record.prompt},
                     {"from": "gpt", "value": record.answer},
                 ],
             }
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
             if progress:
-                progress(i + 1, len(records))
-    os.replace(draft, target)  # noqa: PTH105
+                progress(done, len(records))
+
+    target = folder / "records.jsonl"
+    write_conversations(target, lines())
     return target
 
 
@@ -85,38 +84,28 @@ def read_records(path: Path) -> list[Record]:
     """Read one-turn InternVL conversations; a relative image path counts from the file's folder.
 
     Raises:
-        DatasetError: a line is not such a record.
+        DatasetError: there is no such file, or a record is none of one turn about at most one image.
     """
     records = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DatasetError("there is no such file of records", where=str(path)) from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-            human, gpt = found["conversations"]
-            if (human["from"], gpt["from"]) != ("human", "gpt"):
-                raise ValueError("turns must be human, then gpt")
-            image = found.get("image")
-            records.append(
-                Record(
-                    id=str(found.get("id", number)),
-                    kind=str(found.get("kind", "")),
-                    source=str(found.get("source", "")),
-                    image=None if image is None else ImageRef(path.parent / image),
-                    prompt=str(human["value"]).removeprefix(IMAGE_TAG),
-                    answer=str(gpt["value"]),
-                )
-            )
-        except (ValueError, KeyError, TypeError) as error:
+    for number, found in enumerate(read_conversations(path), start=1):
+        image = found.get("image")
+        if len(found["conversations"]) != 2 or isinstance(image, list):
             raise DatasetError(
-                f"is not a one-turn conversation ({error})",
-                where=f"{path}:{number}",
-                remedy="Each line needs conversations of one human and one gpt turn.",
-            ) from error
+                f"record {number} is not a one-turn conversation about one image",
+                where=str(path),
+                remedy="Each record needs one human turn, one gpt turn and at most one image.",
+            )
+        human, gpt = found["conversations"]
+        records.append(
+            Record(
+                id=str(found.get("id", number)),
+                kind=str(found.get("kind", "")),
+                source=str(found.get("source", "")),
+                image=image_ref(image, path.parent) if image else None,
+                prompt=human["value"].removeprefix(_TAG),
+                answer=gpt["value"],
+            )
+        )
     if not records:
         raise DatasetError("holds no records", where=str(path))
     return records

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from gsco.evaluation.arm_words import arm_name, arm_rank
+from gsco.evaluation.arm_words import arm_name, arm_rank, fullest_arm
 from gsco.evaluation.report.thumbnails import LARGE, SMALL, Thumbnail, data_uri, shrink
 from gsco.evaluation.report.wording import number
 
-FOCUS_ORDER = ("gsco", "moed", "rad", "generalist", "mean_probability", "best_specialist")
 SHOWN_NEIGHBOURS = 6
 KINDS = ("repaired", "broken", "wrong")
 
@@ -116,11 +115,6 @@ class Pictures:
         return self._known[ref, side]
 
 
-def focus_arm(arms: Sequence[str]) -> str | None:
-    """The arm the page is about: the fullest collaboration that was run."""
-    return next((arm for arm in FOCUS_ORDER if arm in arms), None)
-
-
 def by_case(lines: Sequence[Mapping[str, Any]], split: str) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Lines of one split as case id → arm → line, sorted by case id."""
     cases: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -169,7 +163,7 @@ def make_cards(
     """
     cases = by_case(lines, split)
     arms = {arm for answers in cases.values() for arm in answers}
-    focus = focus_arm(sorted(arms))
+    focus = fullest_arm(sorted(arms))
     piles: dict[str, list[str]] = {"repaired": [], "broken": [], "wrong": [], "other": []}
     tagged: dict[str, tuple[str, ...]] = {}
     for case_id, answers in cases.items():

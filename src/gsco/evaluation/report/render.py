@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gsco.evaluation.arm_words import arm_name, arm_note, arm_rank
+from gsco.evaluation.arm_words import arm_name, arm_note, arm_rank, fullest_arm
 from gsco.evaluation.report import charts, wording
-from gsco.evaluation.report.cards import focus_arm, make_cards
+from gsco.evaluation.report.cards import make_cards
 from gsco.evaluation.report.thumbnails import Thumbnail
 from gsco.evaluation.summary import ArmAnswers, collect
 
@@ -107,7 +107,7 @@ def render_report(
         specialists=_specialists(more.get("specialists") or [], more.get("best_specialist")),
         constant_name=next(o["name"] for o in options if o["key"] == metrics["constant"]["key"]),
         letters=[_letter(i, len(options)) for i in range(len(options))],
-        headline=wording.headline(metrics["comparisons"], focus_arm(list(metrics["arms"]))),
+        headline=wording.headline(metrics["comparisons"], fullest_arm(list(metrics["arms"]))),
         verdicts=_verdicts(metrics),
         table=_table(metrics),
         confusions=_confusions(metrics),
@@ -232,7 +232,7 @@ def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pictured(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    focus = focus_arm(list(metrics["arms"]))
+    focus = fullest_arm(list(metrics["arms"]))
     return (*((focus,) if focus else ()), *_PICTURED_CONTROLS)
 
 

@@ -149,6 +149,14 @@ class _Log(TrainerCallback):
         self.path = path
         self.progress = progress
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # A killed training logged steps after its last checkpoint, perhaps the last of them by half.
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [
+            line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step
+        ]
+        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
@@ -251,8 +259,6 @@ def train_nano(
     trainer.train_config = config
     checkpoints = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     complete = [c for c in checkpoints if (c / "trainer_state.json").exists()]
-    if not complete:
-        (out / "training_log.jsonl").unlink(missing_ok=True)
     trainer.train(resume_from_checkpoint=str(complete[-1]) if complete else None)
     _save(model, out)
     (out / "training.json").write_text(json.dumps({**facts, "steps": steps}, indent=2) + "\n")
