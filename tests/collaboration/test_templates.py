@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ EVIDENCE = Evidence(
         Neighbour(f"c{i}", 0.9 - i / 10, (label,), "busi", "v")
         for i, label in enumerate(["m", "m", "b", "m"])
     ),
+    neighbour_reliability=0.664,
 )
 CASE = Case("x.png", (ImageRef(Path("x.png")),), ("m",), "test")
 
@@ -64,11 +66,13 @@ def test_evidence_template_word_for_word() -> None:
         "- benign\n"
         "- malignant\n"
         "- normal\n"
-        "Most similar known cases, share of 4: malignant 75%, benign 25%.\n"
+        "Most similar known cases (reliability 66%), share of 4: malignant 75%, benign 25%.\n"
         "Specialists (reliability): benign (74%), malignant (80%), benign. They disagree.\n"
         "Specialists' mean probability: malignant 47%, benign 43%, normal 10%.\n"
         "Answer with one option."
     )
+    unjudged = get_template("evidence").render(TASK, replace(EVIDENCE, neighbour_reliability=None))
+    assert "\nMost similar known cases, share of 4: malignant 75%" in unjudged.text
     alone = get_template("evidence").render(TASK, Evidence())
     assert alone.text == (
         "Diagnose this image (breast ultrasound).\n"
@@ -85,7 +89,7 @@ def test_letters_template_word_for_word() -> None:
         "A. benign\n"
         "B. malignant\n"
         "C. normal\n"
-        "Most similar known cases, share of 4: B 75%, A 25%.\n"
+        "Most similar known cases (reliability 66%), share of 4: B 75%, A 25%.\n"
         "Specialists (reliability): A (74%), B (80%), A. They disagree.\n"
         "Specialists' mean probability: B 47%, A 43%, C 10%.\n"
         "Answer with one letter."

@@ -46,6 +46,9 @@ def test_the_answer_and_all_that_led_to_it(stranger: Path, finished_run: Path, f
         assert keys[int(np.argmax(voice.probabilities))] == voice.choice
         assert voice.reliability is not None
     assert len(said.neighbours) == 3
+    vote = next(voice for voice in said.voices if voice.name == "neighbour_vote")
+    chosen = json.loads((finished_run / "specialists.json").read_text())
+    assert vote.reliability == chosen["neighbours"]["reliability"]
     assert said.known_case is None
     assert said.prompt is not None
     assert "Specialists" in said.prompt

@@ -80,6 +80,7 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
                 for name, p in opinions.items()
             ],
             "neighbours": neighbours,
+            "neighbour_reliability": 0.57,
         }
         said = {name: draw(skill) for name, skill in GENERALISTS.items()}
         arms: dict[str, tuple[str, np.ndarray]] = {
@@ -319,6 +320,7 @@ def test_cards_are_the_disagreements_repaired_and_broken_first(given: dict[str, 
     settings = {"split": "test", "options": metrics["options"], "images": {}, "thumbnail": None}
     cards = make_cards(lines, limit=1000, **settings)
     assert cards.focus == "gsco"
+    assert {card.neighbour_reliability for card in cards.shown} == {".57"}
     said: dict[str, set[str | None]] = {}
     for line in lines:
         if line["kind"] != "specialist":

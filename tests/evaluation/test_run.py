@@ -105,6 +105,7 @@ def test_the_prompt_in_the_log_is_the_templates(finished_run: Path, phantom_fold
             Opinion(o["specialist"], tuple(o["probabilities"]), o["reliability"]) for o in known["opinions"]
         ),
         tuple(Neighbour(**{**n, "labels": tuple(n["labels"])}) for n in known["neighbours"]),
+        known["neighbour_reliability"],
     )
     assert line["prompt"] == get_template("evidence").render(task, evidence).text
 
@@ -114,6 +115,29 @@ def test_neighbours_are_training_cases(finished_run: Path, phantom_folder: Path)
     for line in lines_of(finished_run):
         for neighbour in (line["evidence"] or {"neighbours": []})["neighbours"]:
             assert tuple(neighbour["labels"]) == train[neighbour["case_id"]].labels
+
+
+def test_the_neighbours_reliability_is_that_of_their_vote_on_validation(
+    finished_run: Path, phantom_folder: Path, feature_cache: Path
+) -> None:
+    from collections import Counter
+
+    from sklearn.metrics import balanced_accuracy_score
+
+    from gsco.retrieval import CaseIndex
+    from gsco.specialists.backbones import load_backbone
+    from gsco.specialists.features import extract
+
+    judged = gsco.load_dataset(phantom_folder).split("val")
+    features = extract(load_backbone(), [case.image for case in judged], cache=feature_cache)
+    votes = [
+        Counter(label for n in near for label in n.labels).most_common()
+        for near in CaseIndex.from_pretrained(finished_run / "index").search(features, 3)
+    ]
+    # A tie goes to the nearest, which a Counter keeps first.
+    expected = balanced_accuracy_score([case.label for case in judged], [vote[0][0] for vote in votes])
+    stated = json.loads((finished_run / "specialists.json").read_text())["neighbours"]["reliability"]
+    assert stated == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_best_specialist_is_the_best_on_validation(finished_run: Path) -> None:

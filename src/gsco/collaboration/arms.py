@@ -24,9 +24,11 @@ def restrict(evidence: Evidence, arm: str) -> Evidence:
     """The part of the evidence that an arm may hear; ValueError for an unknown arm."""
     if arm not in GENERALIST_ARMS:
         raise ValueError(f"{arm!r} is not one of {GENERALIST_ARMS}")
+    similar = arm in ("rad", "gsco")
     return Evidence(
         opinions=evidence.opinions if arm in ("moed", "gsco") else (),
-        neighbours=evidence.neighbours if arm in ("rad", "gsco") else (),
+        neighbours=evidence.neighbours if similar else (),
+        neighbour_reliability=evidence.neighbour_reliability if similar else None,
     )
 
 

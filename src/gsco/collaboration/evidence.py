@@ -19,10 +19,12 @@ class Evidence:
     Attributes:
         opinions: one per specialist, probabilities in the task's option order.
         neighbours: most similar first.
+        neighbour_reliability: balanced accuracy of their vote on validation, in [0, 1], where known.
     """
 
     opinions: tuple[Opinion, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
+    neighbour_reliability: float | None = None
 
     def votes(self, n_options: int) -> NDArray[np.int64]:
         """How many specialists choose each option, shape (n_options,)."""

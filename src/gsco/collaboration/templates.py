@@ -130,7 +130,9 @@ def _told(task: Task, evidence: Evidence, marks: tuple[str, ...]) -> list[str]:
     if evidence.neighbours:
         total = len(evidence.neighbours)
         votes = [int(n) / total for n in evidence.neighbour_votes(task.keys)]
-        lines.append(f"Most similar known cases, share of {total}: {_ranked(votes, marks)}.")
+        known = evidence.neighbour_reliability
+        reliability = "" if known is None else f" (reliability {percent(known)})"
+        lines.append(f"Most similar known cases{reliability}, share of {total}: {_ranked(votes, marks)}.")
     if evidence.opinions:
         said = ", ".join(
             marks[o.choice] + (f" ({percent(o.reliability)})" if o.reliability is not None else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,10 @@ def diagnose(
     )
     case = Case(id=str(image), images=(ref,))
     with say.stage("specialists and similar cases"):
-        evidence = _evidence(folder, config, ref, cache_home(cache))
+        evidence = replace(
+            _evidence(folder, config, ref, cache_home(cache)),
+            neighbour_reliability=chosen.get("neighbours", {}).get("reliability"),
+        )
     with say.stage("generalist"):
         model = _generalist(generalist or config.generalist)
         answers = Collaboration(model, get_template(config.template), config.mode, parse_option).answer(
@@ -218,10 +221,14 @@ def _voice(answer: Answer, evidence: Evidence, best: str) -> Voice:
         kind=kind_of(answer.arm),
         choice=answer.prediction,
         probabilities=None if answer.probabilities is None else tuple(answer.probabilities.values()),
-        reliability=next(
-            (o.reliability for o in evidence.opinions if answer.arm == f"specialist:{o.specialist}"), None
-        ),
+        reliability=_reliability(answer.arm, evidence),
     )
+
+
+def _reliability(arm: str, evidence: Evidence) -> float | None:
+    if arm == "neighbour_vote":
+        return evidence.neighbour_reliability
+    return next((o.reliability for o in evidence.opinions if arm == f"specialist:{o.specialist}"), None)
 
 
 def _word(fits: Mapping[str, Temperature], arm: str, *, fitted: bool) -> str | None:

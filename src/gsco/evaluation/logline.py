@@ -71,6 +71,9 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
             }
             for neighbour in evidence.neighbours
         ],
+        "neighbour_reliability": None
+        if evidence.neighbour_reliability is None
+        else _digits(evidence.neighbour_reliability),
     }
 
 

@@ -41,6 +41,7 @@ class Parts:
         index: the training cases.
         specialists: in the order of the config.
         best: name of the one that was best on validation.
+        neighbour_reliability: balanced accuracy of the similar cases' vote on validation; None without any.
         taught: the dataset that they learned from and were judged on: without the copies left out.
     """
 
@@ -48,6 +49,7 @@ class Parts:
     index: CaseIndex
     specialists: tuple[Specialist, ...]
     best: str
+    neighbour_reliability: float | None
     taught: Dataset
 
 
@@ -90,8 +92,9 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
     gone = copies.val | (copies.train if work.config.leakage == "purge_all" else frozenset())
     taught = replace(dataset, cases=tuple(case for case in dataset if case.id not in gone))
     specialists = tuple(_specialist(work, taught, recipe) for recipe in work.config.specialists)
-    best = _judge(work, taught, specialists)
-    return Parts(backbone, index, specialists, best, taught)
+    reliability = _vote_reliability(work, taught, backbone, index)
+    best = _judge(work, taught, specialists, reliability)
+    return Parts(backbone, index, specialists, best, reliability, taught)
 
 
 def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[Evidence]:
@@ -101,7 +104,7 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
         ids, probabilities = _read_predictions(work, specialist.name, split)
         row = {case_id: i for i, case_id in enumerate(ids)}
         opinions.append((specialist, probabilities, row))
-    neighbours = _neighbours(work, cases, parts, split)
+    neighbours = _neighbours(work, cases, parts.backbone, parts.index, split)
     return [
         Evidence(
             tuple(
@@ -111,6 +114,7 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
                 for specialist, probabilities, row in opinions
             ),
             tuple(found),
+            parts.neighbour_reliability,
         )
         for case, found in zip(cases, neighbours, strict=True)
     ]
@@ -151,9 +155,24 @@ def _index(
     return CaseIndex.from_pretrained(folder, expect_encoder=backbone.fingerprint)
 
 
-def _neighbours(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[tuple[Neighbour, ...]]:
-    features = _embed(work, parts.backbone, cases, f"{split} cases")
-    return parts.index.search(features, work.config.neighbours)
+def _neighbours(
+    work: Work, cases: Sequence[Case], backbone: Backbone, index: CaseIndex, split: str
+) -> list[tuple[Neighbour, ...]]:
+    features = _embed(work, backbone, cases, f"{split} cases")
+    return index.search(features, work.config.neighbours)
+
+
+def _vote_reliability(work: Work, dataset: Dataset, backbone: Backbone, index: CaseIndex) -> float | None:
+    """Balanced accuracy of the similar cases' vote on validation, as specialists' reliability is."""
+    from gsco.evaluation import metrics
+
+    cases = [case for case in dataset.split("val") if case.label is not None]
+    if not cases:
+        return None
+    found = _neighbours(work, cases, backbone, index, "val")
+    votes = [Evidence(neighbours=similar).neighbour_choice(dataset.task.keys) for similar in found]
+    truth = np.asarray(dataset.targets(cases), dtype=np.int64)
+    return round(metrics.balanced_accuracy(truth, np.asarray(votes), len(dataset.task.options)), 6)
 
 
 # specialists ---------------------------------------------------------------------------------------
@@ -218,7 +237,9 @@ def _read_predictions(work: Work, name: str, split: str) -> tuple[list[str], NDA
         ) from None
 
 
-def _judge(work: Work, dataset: Dataset, specialists: Sequence[Specialist]) -> str:
+def _judge(
+    work: Work, dataset: Dataset, specialists: Sequence[Specialist], neighbour_reliability: float | None
+) -> str:
     """The specialist with the best macro-F1 on validation (ties: AUC, then the config's order)."""
     from gsco.evaluation import metrics
 
@@ -252,6 +273,7 @@ def _judge(work: Work, dataset: Dataset, specialists: Sequence[Specialist]) -> s
             "best": best["name"],
             "chosen_by": "macro-F1 on validation, then AUC",
             "specialists": rows,
+            "neighbours": {"reliability": neighbour_reliability},
         },
     )
     return str(best["name"])

@@ -73,7 +73,8 @@ def _permuted(task: Task, evidence: Evidence, order: Sequence[int]) -> tuple[Tas
         opinions.append(replace(opinion, probabilities=tuple((kept / kept.sum()).tolist())))
     keys = {option.key for option in options}
     neighbours = tuple(n for n in evidence.neighbours if set(n.labels) <= keys)
-    return replace(task, options=options), Evidence(tuple(opinions), neighbours)
+    reliability = evidence.neighbour_reliability
+    return replace(task, options=options), Evidence(tuple(opinions), neighbours, reliability)
 
 
 def _renamed(rng: np.random.Generator, task: Task) -> Task:
@@ -225,7 +226,8 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
     order = rng.permutation(len(stored.opinions))
     keep = order[: int(rng.integers(max(1, len(order) - 2), len(order) + 1))]
     k = min(len(stored.neighbours), int(rng.choice([3, 5, 10], p=[0.15, 0.25, 0.6])))
-    return Evidence(tuple(stored.opinions[i] for i in keep), stored.neighbours[:k])
+    opinions = tuple(stored.opinions[i] for i in keep)
+    return Evidence(opinions, stored.neighbours[:k], stored.neighbour_reliability)
 
 
 def _foreign(
@@ -250,8 +252,8 @@ def _able(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: _Ar
     # More than half of them are clear, or the noise of hard ones hides what there is to learn: to read.
     clear = rng.random() < 0.55
     skill = (2.5, 6.0) if clear else (1.0, 5.0)
-    purity = float(rng.uniform(0.6, 1.0)) if clear else None
-    found = simulate_evidence(rng, truth, keys, skill=skill, purity=purity)
+    quality = (0.65, 0.95) if clear else (0.25, 0.95)
+    found = simulate_evidence(rng, truth, keys, skill=skill, quality=quality)
     found = restrict(found, arms.draw(rng))
     if clear and len(found.opinions) > 2 and rng.random() < 0.4:
         found = replace(found, opinions=with_dissenter(rng, found.opinions, truth))

@@ -8,6 +8,7 @@ was trained on, records with evidence are made from images that were not shown w
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 
 from gsco.cases import Case, units_of
@@ -33,9 +34,13 @@ def held_back(cases: Sequence[Case], share: float = SHARE) -> tuple[list[Case], 
         label = label_of.setdefault(unit_of[case.id], str(case.label))
         by_label.setdefault(label, set()).add(unit_of[case.id])
     heard: set[str] = set()
-    for clusters in by_label.values():
-        ordered = sorted(clusters, key=lambda cluster: hashlib.sha256(cluster.encode()).hexdigest())
-        heard.update(ordered[: min(round(share * len(ordered)), len(ordered) - 1)])
+    for units in by_label.values():
+        drawn = {unit: int(hashlib.sha256(os.fsencode(unit)).hexdigest()[:12], 16) / 16**12 for unit in units}
+        # By the unit's own number, so that one image in two collections is drawn alike in both.
+        chosen = {unit for unit, number in drawn.items() if number < share}
+        if len(units) > 1:
+            chosen = chosen or {min(drawn, key=drawn.__getitem__)}
+            heard |= chosen if len(chosen) < len(units) else chosen - {max(drawn, key=drawn.__getitem__)}
     return (
         [case for case in cases if unit_of[case.id] not in heard],
         [case for case in cases if unit_of[case.id] in heard],

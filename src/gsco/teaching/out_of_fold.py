@@ -84,10 +84,13 @@ def out_of_fold_evidence(
         exclude=[case.id for case in train],
         exclude_clusters=[[unit for unit in (case.patient_id, case.group) if unit] for case in train],
     )
+    votes = [Evidence(neighbours=similar).neighbour_choice(dataset.task.keys) for similar in found]
+    vote_reliability = float(balanced_accuracy_score(truth, votes))
     return {
         case.id: Evidence(
             tuple(Opinion(name, tuple(map(float, p[i])), reliability) for name, p, reliability in voices),
             found[i],
+            vote_reliability,
         )
         for i, case in enumerate(train)
     }

@@ -18,6 +18,7 @@ from gsco.collaboration import Evidence
 from gsco.errors import RunError, UserError
 from gsco.generalist.records import Record, read_records, write_records
 from gsco.teaching.curriculum import ARMS, KINDS, MIXTURE, make_records
+from gsco.teaching.likeness import group_alike
 from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
 
 Progress = Callable[[str, int, int], None]
@@ -35,6 +36,9 @@ class Source(_Strict):
     phantoms: int | None = Field(default=None, gt=0, description="how many phantoms to make instead")
     task: Literal["diagnosis", "vqa"] = "diagnosis"
     weight: float = Field(default=1.0, ge=0)
+    twins: dict[str, str] = Field(
+        default_factory=dict, description="dataset -> column with that dataset's id of the same image"
+    )
     evidence_cases: int = Field(default=1200, gt=0, description="training cases with real evidence, at most")
 
 
@@ -143,6 +147,9 @@ def train_by_recipe(
     _same_recipe(recipe, out / "stages")
     datasets = [_load(source, root, out / "stages") for source in recipe.sources]
     datasets = _without_copies(datasets, out / "stages" / "left_out.json", progress)
+    alike = partial(progress, "looking for images that are alike") if progress else None
+    twins = {d.name: s.twins for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"}
+    datasets = group_alike(datasets, twins, progress=alike)
     weights = {
         d.name: s.weight for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"
     }

@@ -20,6 +20,8 @@ from gsco.specialists import Opinion
 
 _SHARED = 0.7  # standard deviation of the noise that all specialists of a case share
 _OWN = 0.8  # standard deviation of each specialist's own noise
+_CONSTANCY = 4.0  # how little the share of true neighbours varies from case to case
+_VOTES = 600  # simulated votes from which their accuracy is read
 
 
 def _logits(
@@ -114,38 +116,54 @@ def simulate_bluff(rng: np.random.Generator, n_options: int, n_specialists: int)
 
 
 def simulate_neighbours(
-    rng: np.random.Generator,
-    truth: int,
-    keys: tuple[str, ...],
-    n_neighbours: int,
-    *,
-    purity: float | None = None,
+    rng: np.random.Generator, truth: int, keys: tuple[str, ...], n_neighbours: int, quality: float
 ) -> tuple[Neighbour, ...]:
-    """Labels of the most similar known cases, mostly the true one, one confusable option leading the rest.
+    """Labels of the most similar known cases, one confusable option leading the wrong ones.
 
     Args:
         rng: source of randomness.
         truth: position of the true option.
         keys: option keys.
         n_neighbours: how many.
-        purity: chance that a neighbour carries the true label; drawn per case when None.
+        quality: mean share of neighbours that carry the true label, in (0, 1); it varies from case to case.
     """
-    others = [i for i in range(len(keys)) if i != truth]
-    if purity is None:
-        purity = float(rng.beta(3.0, 1.2))
+    positions = _labels(rng, truth, len(keys), n_neighbours, quality)
+    return tuple(
+        Neighbour(f"case {rank + 1}", float(0.95 - 0.02 * rank), (keys[p],), "simulated", "simulated")
+        for rank, p in enumerate(positions)
+    )
+
+
+def _labels(
+    rng: np.random.Generator, truth: int, n_options: int, n_neighbours: int, quality: float
+) -> list[int]:
+    others = [i for i in range(n_options) if i != truth]
+    share = float(rng.beta(_CONSTANCY * quality, _CONSTANCY * (1 - quality)))
     confusable = int(rng.choice(others)) if others else truth
     out = []
-    for rank in range(n_neighbours):
-        if rng.random() < purity or not others:
-            position = truth
+    for _ in range(n_neighbours):
+        if rng.random() < share or not others:
+            out.append(truth)
         else:
-            position = confusable if rng.random() < 0.7 else int(rng.choice(others))
-        out.append(
-            Neighbour(
-                f"case {rank + 1}", float(0.95 - 0.02 * rank), (keys[position],), "simulated", "simulated"
-            )
-        )
-    return tuple(out)
+            out.append(confusable if rng.random() < 0.7 else int(rng.choice(others)))
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _vote_accuracy(quality_step: int, n_options: int, n_neighbours: int) -> float:
+    rng = np.random.default_rng([11, quality_step, n_options, n_neighbours])
+    right = 0.0
+    for _ in range(_VOTES):
+        votes = np.bincount(_labels(rng, 0, n_options, n_neighbours, quality_step / 20), minlength=n_options)
+        winners = np.flatnonzero(votes == votes.max())
+        right += float(0 in winners) / len(winners)
+    return right / _VOTES
+
+
+def vote_reliability(quality: float, n_options: int, n_neighbours: int) -> float:
+    """Accuracy in [0, 1] that the vote of simulated neighbours of this quality reaches."""
+    step = min(max(round(quality * 20), 1), 19)
+    return _vote_accuracy(step, n_options, n_neighbours)
 
 
 def simulate_evidence(
@@ -156,7 +174,7 @@ def simulate_evidence(
     opinions: bool = True,
     neighbours: bool = True,
     skill: tuple[float, float] = (0.4, 5.0),
-    purity: float | None = None,
+    quality: tuple[float, float] = (0.25, 0.95),
 ) -> Evidence:
     """Evidence about one case; sizes vary (1-6 specialists, 3-15 neighbours).
 
@@ -166,11 +184,14 @@ def simulate_evidence(
         keys: option keys.
         opinions, neighbours: which parts to make.
         skill: see `simulate_opinions`.
-        purity: see `simulate_neighbours`.
+        quality: range from which that of the neighbours is drawn; see `simulate_neighbours`.
     """
     n_specialists = int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.05, 0.1, 0.2, 0.35, 0.2, 0.1]))
     n_neighbours = int(rng.choice([3, 5, 8, 10, 15], p=[0.1, 0.2, 0.1, 0.5, 0.1]))
+    level = float(rng.uniform(*quality))
+    known = vote_reliability(level, len(keys), n_neighbours) + float(rng.normal(0, 0.03))
     return Evidence(
         opinions=simulate_opinions(rng, truth, len(keys), n_specialists, skill=skill) if opinions else (),
-        neighbours=simulate_neighbours(rng, truth, keys, n_neighbours, purity=purity) if neighbours else (),
+        neighbours=simulate_neighbours(rng, truth, keys, n_neighbours, level) if neighbours else (),
+        neighbour_reliability=float(np.clip(known, 0, 1)) if neighbours else None,
     )

@@ -130,7 +130,7 @@ def _foreign_item(rng: np.random.Generator, condition: str, case: Case | None, t
         choices = rng.permutation([truth, truth, truth, wrong]).tolist()
         evidence = Evidence(_team(rng, choices, n, (0.6, 0.95)))
     elif condition == "neighbours_right":
-        evidence = Evidence((), _neighbours(rng, truth, task.keys))
+        evidence = Evidence((), _neighbours(rng, truth, task.keys), float(rng.uniform(0.6, 0.95)))
     else:
         evidence = simulate_evidence(rng, truth, task.keys, skill=(3.0, 5.0))
     prompt = get_template(template).render(task, evidence)

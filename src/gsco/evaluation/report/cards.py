@@ -74,6 +74,7 @@ class Card:
     opinions: tuple[OpinionRow, ...]
     neighbours: tuple[NeighbourItem, ...]
     neighbour_count: int
+    neighbour_reliability: str
     index_version: str
     prompts: tuple[Prompt, ...]
     picture: str | None = None
@@ -198,7 +199,7 @@ def _card(
     some = answers.get(focus or "") or answers[arms[0]]
     reference = some["reference"]
     told = next((answers[arm]["evidence"] for arm in arms if answers[arm].get("evidence")), None) or {}
-    neighbours = told.get("neighbours") or []
+    neighbours, reliability = told.get("neighbours") or [], told.get("neighbour_reliability")
     return Card(
         case_id=case_id,
         reference=names.get(reference, reference),
@@ -216,6 +217,7 @@ def _card(
             for n in neighbours[:SHOWN_NEIGHBOURS]
         ),
         neighbour_count=len(neighbours),
+        neighbour_reliability="" if reliability is None else number(reliability, 2),
         index_version=str(neighbours[0].get("index_version") or "") if neighbours else "",
         prompts=tuple(
             Prompt(arm_name(arm), str(answers[arm]["prompt"]), answers[arm].get("raw"))

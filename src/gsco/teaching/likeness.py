@@ -1,0 +1,80 @@
+"""Training cases that are, or nearly are, one image, within a dataset and across datasets.
+
+What is said about a training case must come from who never saw it. A near-copy in another fold, or the
+same image in another collection, has been seen all the same, so such cases are made one group, and folds,
+neighbours and what is held back from looking go by group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from gsco.cases import Case, Dataset
+
+Progress = Callable[[int, int], None]
+
+
+def group_alike(
+    datasets: Sequence[Dataset],
+    twins: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> list[Dataset]:
+    """The datasets with the ``group`` of training cases widened to all that are alike.
+
+    Args:
+        datasets: of any kind; only training cases of diagnosis datasets are compared.
+        twins: dataset name -> name of another one -> column (`Case.extra`) that holds that one's case id,
+            where a collection says itself which images it shares and looks cannot tell.
+        progress: called with (images read, images in all).
+
+    Returns:
+        The same datasets in the same order. Cases that share a patient or a group stay together.
+    """
+    from gsco.retrieval import check_leakage
+
+    known = {
+        f"{number}/{case.id}": case
+        for number, dataset in enumerate(datasets)
+        if dataset.task.kind == "diagnosis"
+        for case in dataset.split("train")
+    }
+    cases = [replace(case, id=name, patient_id=None, group=None) for name, case in known.items()]
+    report = check_leakage(cases, cases, progress=progress)
+    parent: dict[str, str] = {}
+
+    def find(node: str) -> str:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for name, case in known.items():
+        number = name.partition("/")[0]
+        for kind, unit in (("p", case.patient_id), ("g", case.group)):
+            if unit:
+                parent[find(f"{kind}:{number}/{unit}")] = find(name)
+    for name, case in known.items():
+        for other, column in (twins or {}).get(datasets[int(name.partition("/")[0])].name, {}).items():
+            for at, dataset in enumerate(datasets):
+                twin = f"{at}/{case.extra.get(column)}"
+                if dataset.name == other and twin in known:
+                    parent[find(name)] = find(twin)
+    for pair in (*report.pixels, *report.near_duplicates):
+        parent[find(pair.indexed)] = find(pair.answered)
+    size: dict[str, int] = {}
+    for name in known:
+        size[find(name)] = size.get(find(name), 0) + 1
+    group = {name: f"alike {find(name)}" for name in known if size[find(name)] > 1}
+    return [
+        replace(
+            dataset,
+            cases=tuple(_grouped(case, group.get(f"{number}/{case.id}")) for case in dataset.cases),
+        )
+        for number, dataset in enumerate(datasets)
+    ]
+
+
+def _grouped(case: Case, group: str | None) -> Case:
+    return case if group is None or case.split != "train" else replace(case, group=group)
