@@ -33,8 +33,10 @@ from gsco.teaching.invented_names import (
 from gsco.teaching.simulate import (
     simulate_bluff,
     simulate_evidence,
+    simulate_neighbours,
     simulate_opinions,
     stated_reliability,
+    vote_reliability,
     with_dissenter,
 )
 from gsco.teaching.trial import CONDITIONS, UNSEEN, make_trial, run_trial
@@ -183,6 +185,17 @@ def test_stated_reliability_is_what_the_simulation_achieves() -> None:
     assert np.mean(right) == pytest.approx(np.mean(stated), abs=0.03)
     assert stated_reliability(4.0, 4) > stated_reliability(1.0, 4) > stated_reliability(0.0, 4)
     assert stated_reliability(0.0, 4) == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize(("quality", "n", "k"), [(0.3, 3, 5), (0.6, 4, 10), (0.9, 2, 3)])
+def test_stated_vote_reliability_is_what_the_simulation_achieves(quality: float, n: int, k: int) -> None:
+    rng = np.random.default_rng(4)
+    keys = tuple("abcd"[:n])
+    votes = [
+        Evidence(neighbours=simulate_neighbours(rng, 1, keys, k, quality)).neighbour_choice(keys)
+        for _ in range(1500)
+    ]
+    assert np.mean(np.equal(votes, 1)) == pytest.approx(vote_reliability(quality, n, k), abs=0.05)
 
 
 def test_simulated_probabilities_are_roughly_calibrated() -> None:
