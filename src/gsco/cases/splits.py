@@ -124,27 +124,38 @@ def _share_out(
             chosen[min(spare, key=lambda unit: len(members[unit]))] = cast(Split, name)
 
 
+class UnionFind:
+    """Names that are joined pair by pair; each set of them is called by one of its own."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def find(self, name: str) -> str:
+        """What the set of `name` is called; the name itself where it was never joined."""
+        while self._parent.setdefault(name, name) != name:
+            self._parent[name] = self._parent[self._parent[name]]
+            name = self._parent[name]
+        return name
+
+    def join(self, name: str, other: str) -> None:
+        """Make the sets of both one, called as that of `other` is."""
+        self._parent[self.find(name)] = self.find(other)
+
+
 def units_of(cases: Sequence[Case]) -> list[str]:
     """The unit that stays together of each case: joined by a patient **or** a group, named by its first."""
-    parent: dict[str, str] = {}
-
-    def find(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
+    sets = UnionFind()
     first: dict[str, str] = {}
     for case in cases:
         nodes = [f"p:{case.patient_id}"] if case.patient_id else []
         nodes += [f"g:{case.group}"] if case.group else []
         nodes = nodes or [f"c:{case.id}"]
         for node in nodes[1:]:
-            parent[find(node)] = find(nodes[0])
+            sets.join(node, nodes[0])
     units = []
     for case in cases:
         node = (
             f"p:{case.patient_id}" if case.patient_id else f"g:{case.group}" if case.group else f"c:{case.id}"
         )
-        units.append(first.setdefault(find(node), case.cluster))
+        units.append(first.setdefault(sets.find(node), case.cluster))
     return units

@@ -7,10 +7,12 @@ neighbours and what is held back from looking go by group.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gsco.cases import Case, Dataset
+from gsco.cases.splits import UnionFind
 
 Progress = Callable[[int, int], None]
 
@@ -42,31 +44,22 @@ def group_alike(
     }
     cases = [replace(case, id=name, patient_id=None, group=None) for name, case in known.items()]
     report = check_leakage(cases, cases, progress=progress)
-    parent: dict[str, str] = {}
-
-    def find(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
+    alike = UnionFind()
     for name, case in known.items():
         number = name.partition("/")[0]
         for kind, unit in (("p", case.patient_id), ("g", case.group)):
             if unit:
-                parent[find(f"{kind}:{number}/{unit}")] = find(name)
+                alike.join(f"{kind}:{number}/{unit}", name)
     for name, case in known.items():
         for other, column in (twins or {}).get(datasets[int(name.partition("/")[0])].name, {}).items():
             for at, dataset in enumerate(datasets):
                 twin = f"{at}/{case.extra.get(column)}"
                 if dataset.name == other and twin in known:
-                    parent[find(name)] = find(twin)
+                    alike.join(name, twin)
     for pair in (*report.pixels, *report.near_duplicates):
-        parent[find(pair.indexed)] = find(pair.answered)
-    size: dict[str, int] = {}
-    for name in known:
-        size[find(name)] = size.get(find(name), 0) + 1
-    group = {name: f"alike {find(name)}" for name in known if size[find(name)] > 1}
+        alike.join(pair.indexed, pair.answered)
+    size = Counter(alike.find(name) for name in known)
+    group = {name: f"alike {alike.find(name)}" for name in known if size[alike.find(name)] > 1}
     return [
         replace(
             dataset,
