@@ -117,6 +117,19 @@ def test_stored_evidence_is_used() -> None:
     }
     made = make_records([dataset()], n=300, seed=0, evidence={"busi": stored})
     assert sum("67%" in r.prompt for r in made if r.kind == "hear") > 20
+    never = make_records([dataset()], n=300, seed=0, evidence={"busi": stored}, real=0.0)
+    told = "Specialists' mean probability: normal 67%, malignant 22%, benign 11%."
+    assert any(told in r.prompt for r in made)
+    assert not any(told in r.prompt for r in never)
+
+
+@pytest.mark.parametrize(("natural", "share"), [(False, 1 / 3), (True, 0.6)])
+def test_cases_come_evenly_by_label_or_as_in_their_dataset(natural: bool, share: float) -> None:
+    label = {case.image: case.label for case in dataset(600).split("train")}
+    made = make_records([dataset(600)], n=600, mixture={"hear": 0.5, "see": 0.5}, natural=natural)
+    for kind, expected in (("hear", share), ("see", 1 / 3)):
+        found = [label[r.image] == "b" for r in made if r.kind == kind and r.image is not None]
+        assert np.mean(found) == pytest.approx(expected, abs=0.08)
 
 
 # Options of the held-out sets of docs/results.md (HAM10000; LC25000, lung), as `gsco run` reads them.

@@ -39,6 +39,9 @@ from gsco.teaching.vocabulary import CODES, SYNONYMS, TERMS
 KINDS = ("see", "hear", "doubt", "foreign", "blank", "ask")
 MIXTURE: dict[str, float] = {"see": 0.36, "hear": 0.3, "doubt": 0.04, "foreign": 0.27, "ask": 0.03}
 ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
+# Mostly the real one: simulated errors have nothing to do with the image, but real specialists stumble where
+# the generalist stumbles, and it must not take its eye for a witness of its own.
+REAL = 0.85
 _TEMPLATES = {"evidence": 0.8, "paper": 0.12, "letters": 0.08}
 _INVENTED = {
     "stem": one_stem,
@@ -107,7 +110,8 @@ def _balanced(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]
 
 
 def _endless(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
-    while True:
+    """Cases without end, reshuffled at every pass."""
+    while cases:
         for i in rng.permutation(len(cases)):
             yield cases[i]
 
@@ -140,6 +144,8 @@ def make_records(
     weights: Mapping[str, float] | None = None,
     mixture: Mapping[str, float] | None = None,
     arms: Mapping[str, float] | None = None,
+    real: float = REAL,
+    natural: bool = False,
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
@@ -151,6 +157,9 @@ def make_records(
         weights: how often each dataset is drawn, by name (default 1 each).
         mixture: share of each kind of record (default `MIXTURE`).
         arms: share of each arm among records with evidence (default `ARMS`).
+        real: how often evidence about a case that has out-of-fold evidence is that, and not simulated.
+        natural: cases of ``hear`` and ``doubt`` come as often by label as in their dataset, so that what a
+            specialist says is right as often as in use; otherwise every label equally often.
     """
     rng = np.random.default_rng(seed)
     known = [d for d in datasets if d.task.kind == "diagnosis"]
@@ -162,7 +171,8 @@ def make_records(
     looked, heard = {}, {}
     for d in known:
         to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
-        looked[d.name], heard[d.name] = _balanced(rng, to_look), _balanced(rng, to_hear)
+        looked[d.name] = _balanced(rng, to_look)
+        heard[d.name] = _endless(rng, to_hear) if natural else _balanced(rng, to_hear)
     questions = [(d, closed) for d in asked if (closed := [c for c in d.split("train") if _closed(c)])]
     kinds = dict(mixture or MIXTURE)
     if not questions:
@@ -192,7 +202,8 @@ def make_records(
         else:
             found = Evidence()
             if kind == "hear":
-                found = _heard(rng, dataset, case, (evidence or {}).get(dataset.name, {}).get(case.id))
+                stored = (evidence or {}).get(dataset.name, {}).get(case.id)
+                found = _heard(rng, dataset, case, stored, real)
                 found = restrict(found, hearing.draw(rng))
             elif kind == "doubt":
                 found = Evidence(simulate_bluff(rng, len(dataset.task.options), int(rng.integers(2, 6))))
@@ -200,10 +211,10 @@ def make_records(
     return out
 
 
-def _heard(rng: np.random.Generator, dataset: Dataset, case: Case, stored: Evidence | None) -> Evidence:
-    # Mostly the real one: simulated errors have nothing to do with the image, but real specialists stumble
-    # where the generalist stumbles, and it must not take its eye for a witness of its own.
-    if stored is not None and rng.random() < 0.85:
+def _heard(
+    rng: np.random.Generator, dataset: Dataset, case: Case, stored: Evidence | None, real: float
+) -> Evidence:
+    if stored is not None and rng.random() < real:
         return _thinned(rng, stored)
     return simulate_evidence(rng, dataset.targets([case])[0], dataset.task.keys)
 

@@ -17,7 +17,7 @@ from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import Evidence
 from gsco.errors import RunError, UserError
 from gsco.generalist.records import Record, read_records, write_records
-from gsco.teaching.curriculum import ARMS, KINDS, MIXTURE, make_records
+from gsco.teaching.curriculum import ARMS, KINDS, MIXTURE, REAL, make_records
 from gsco.teaching.likeness import group_alike
 from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
 
@@ -49,6 +49,8 @@ class Stage(_Strict):
     records: int = Field(gt=0)
     mixture: dict[str, float] = MIXTURE
     arms: dict[str, float] = ARMS
+    real: float = Field(default=REAL, ge=0, le=1, description="share of evidence that is out-of-fold")
+    natural: bool = Field(default=False, description="cases with evidence as often by label as in their set")
     evidence: Literal["simulated", "out_of_fold"] = "simulated"
     projector: Literal["before", "aligned"] = Field(
         default="before", description="of the stage before (random in the first), or the aligned one"
@@ -256,6 +258,8 @@ def _records(
             weights=weights,
             mixture=stage.mixture,
             arms=stage.arms,
+            real=stage.real,
+            natural=stage.natural,
         )
         write_records(made, folder)
     return read_records(path)
