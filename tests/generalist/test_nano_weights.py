@@ -50,9 +50,10 @@ def nano() -> NanoGeneralist:
 
 @pytest.mark.nano
 def test_evidence_is_heard(nano: NanoGeneralist) -> None:
-    # An aim of 95 % takes more prompts to tell than the others.
-    items = [item for item in make_trial(n=120, seed=123) if item.condition == "unanimous_right"]
-    items += [item for item in make_trial(n=40, seed=123) if item.condition != "unanimous_right"]
+    # Where the aim is near what it reaches, it takes more prompts to tell.
+    close = ("unanimous_right", "neighbours_right")
+    items = [item for item in make_trial(n=120, seed=123) if item.condition in close]
+    items += [item for item in make_trial(n=40, seed=123) if item.condition not in close]
     results = {r.condition: r for r in run_trial(nano, items)}
     assert results["unanimous_right"].accuracy >= 0.95
     assert results["one_of_four_wrong"].accuracy >= 0.90
