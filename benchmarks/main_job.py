@@ -94,7 +94,8 @@ def constant_table(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         alone = run["arms"]["generalist"]["macro_f1"]
         constant = run["constant"]["macro_f1"]
-        rows.append([run["dataset"], with_interval(alone), number(constant), signed(alone["value"] - constant)])
+        ahead = signed(alone["value"] - constant)
+        rows.append([run["dataset"], with_interval(alone), number(constant), ahead])
     return table(["set", "generalist alone, macro-F1", "best constant answer", "difference"], rows)
 
 
