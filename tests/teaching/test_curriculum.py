@@ -111,6 +111,19 @@ def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:
     assert 0.4 < sum(r.image is not None for r in made) / len(made) < 0.6
 
 
+def test_a_bare_record_asks_for_known_names_without_an_image_and_likes_none() -> None:
+    made = make_records([dataset()], n=900, seed=2, mixture={"blank": 1.0}, bare=1.0)
+    known = {name for synonyms in SYNONYMS.values() for name in synonyms}
+    said: Counter[str] = Counter()
+    for record in made:
+        listed = [line[2:] for line in record.prompt.splitlines() if line.startswith("- ")]
+        assert record.image is None
+        assert set(listed) <= known
+        said.update([record.answer] if len(listed) == 3 and "benign" in listed else [])
+    assert said["benign"] / sum(said.values()) == pytest.approx(1 / 3, abs=0.1)
+    assert any(r.image for r in make_records([dataset()], n=50, seed=2, mixture={"blank": 1.0}, bare=0.5))
+
+
 def test_stored_evidence_is_used() -> None:
     stored = {
         case.id: Evidence((Opinion("knn", (0.111, 0.222, 0.667), 0.5),)) for case in dataset().split("train")

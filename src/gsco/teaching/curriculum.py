@@ -10,7 +10,8 @@ Six kinds of record, mixed by `MIXTURE` or as a stage of the recipe says:
 ``foreign``  an invented label set with simulated evidence, with a foreign image or none: learn to read
              evidence about names never met; now and then one able specialist is wrong and sure
 ``blank``    an invented label set without evidence, with a foreign image or none, and any option as the
-             answer: learn to like no name where nothing is known
+             answer: learn to like no name where nothing is known; or (`bare`) the options of a known set
+             without an image
 ``ask``      closed questions of a VQA dataset
 
 Options come in random order under varied names. Evidence about a training case must be out-of-fold: a
@@ -146,6 +147,7 @@ def make_records(
     arms: Mapping[str, float] | None = None,
     real: float = REAL,
     natural: bool = False,
+    bare: float = 0.0,
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
@@ -160,6 +162,7 @@ def make_records(
         real: how often evidence about a case that has out-of-fold evidence is that, and not simulated.
         natural: cases of ``hear`` and ``doubt`` come as often by label as in their dataset, so that what a
             specialist says is right as often as in use; otherwise every label equally often.
+        bare: how often a ``blank`` record asks for the options of a dataset, without its image.
     """
     rng = np.random.default_rng(seed)
     known = [d for d in datasets if d.task.kind == "diagnosis"]
@@ -196,7 +199,9 @@ def make_records(
                 where=str(dataset.root),
                 remedy="It needs labelled training cases of at least two patients or groups a label.",
             )
-        if kind in ("foreign", "blank"):
+        if kind == "blank" and bare and rng.random() < bare:
+            out.append(_bare(rng, identity, dataset.task))
+        elif kind in ("foreign", "blank"):
             arms_of_kind = hearing if kind == "foreign" else None
             out.append(_foreign(rng, identity, kind, dataset.name, case, arms_of_kind))
         else:
@@ -259,6 +264,13 @@ def _foreign(
         prompt.text,
         prompt.choices[truth],
     )
+
+
+def _bare(rng: np.random.Generator, identity: str, task: Task) -> Record:
+    shown, _ = _permuted(task, Evidence(), [int(i) for i in rng.permutation(len(task.options))])
+    prompt = _render(rng, _renamed(rng, shown), Evidence())
+    answer = prompt.choices[int(rng.integers(len(prompt.choices)))]
+    return Record(identity, "blank", "simulated", None, prompt.text, answer)
 
 
 def _able(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: _Arms) -> Evidence:

@@ -51,6 +51,7 @@ class Stage(_Strict):
     arms: dict[str, float] = ARMS
     real: float = Field(default=REAL, ge=0, le=1, description="share of evidence that is out-of-fold")
     natural: bool = Field(default=False, description="cases with evidence as often by label as in their set")
+    bare: float = Field(default=0.0, ge=0, le=1, description="share of blank records about a known set")
     evidence: Literal["simulated", "out_of_fold"] = "simulated"
     projector: Literal["before", "aligned"] = Field(
         default="before", description="of the stage before (random in the first), or the aligned one"
@@ -260,6 +261,7 @@ def _records(
             arms=stage.arms,
             real=stage.real,
             natural=stage.natural,
+            bare=stage.bare,
         )
         write_records(made, folder)
     return read_records(path)
