@@ -108,7 +108,8 @@ def test_finding_is_where_the_ground_truth_says(kind: str, seed: int, patient: i
     reach = {"nodule": 0.5 * f.size + 0.02, "consolidation": 0.9 * f.size}.get(kind, 0.5)
     near = np.hypot(x - f.x, y - f.y) < reach
     assert change[near].sum() > 0.9 * change.sum()
-    assert np.hypot(cx - f.x, cy - f.y) < {"nodule": 0.02, "consolidation": 0.09}.get(kind, 0.16)
+    # A large consolidation is cut off by the lung's edge, and its middle moves with its size.
+    assert np.hypot(cx - f.x, cy - f.y) < {"nodule": 0.02, "consolidation": f.size / 3}.get(kind, 0.16)
 
 
 def test_a_patient_keeps_the_body() -> None:
