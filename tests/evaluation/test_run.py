@@ -7,20 +7,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from small_runs import lines_of, small_dataset
 
 import gsco
 from gsco.collaboration import GENERALIST_ARMS, get_template
-from gsco.errors import DatasetError, LeakageError, ModelError, NoLabelsError, RunError, UserError
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import json_value
 from gsco.evaluation.run import rerender
-from gsco.evaluation.runfolder import RunFolder
 from gsco.generalist import OptionScores, Request
-from gsco.generalist.scripted import ScriptedGeneralist
 
 ARMS = {
     *GENERALIST_ARMS,
@@ -31,10 +27,6 @@ ARMS = {
     "mean_probability",
     "neighbour_vote",
 }
-
-
-def lines_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_run_leaves_what_the_docs_say(finished_run: Path) -> None:
@@ -214,186 +206,6 @@ def test_figures_and_page_come_from_the_log_alone(finished_run: Path, tmp_path: 
     assert (copy / "report.html").is_file()
 
 
-class TestRefusals:
-    def test_a_folder_that_holds_a_run(self, finished_run: Path, phantom_folder: Path) -> None:
-        with pytest.raises(RunError, match=r"holds a run already.*--resume"):
-            gsco.run(RunConfig(data=phantom_folder), finished_run)
-
-    def test_resuming_what_is_no_run(self, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match="not a run folder"):
-            gsco.resume(tmp_path)
-
-    def test_resuming_under_another_config(self, finished_run: Path) -> None:
-        with pytest.raises(RunError, match=r"other settings \(seed is 5, not 6\)"):
-            gsco.resume(finished_run, changes={"seed": 6})
-
-    def test_resuming_on_changed_data(
-        self, finished_run: Path, phantom_folder: Path, feature_cache: Path, tmp_path: Path
-    ) -> None:
-        data, copy = tmp_path / "data", tmp_path / "copy"
-        shutil.copytree(phantom_folder, data)
-        shutil.copytree(finished_run, copy)
-        config = RunConfig.from_yaml(copy / "config.yaml").with_changes({"data": data})
-        (copy / "config.yaml").write_text(config.to_yaml())
-        gsco.resume(copy, cache=feature_cache)  # the same data elsewhere are the same data
-        table = (data / "labels.csv").read_text().splitlines()
-        (data / "labels.csv").write_text("\n".join(table[:-1]) + "\n")
-        with pytest.raises(RunError, match="the data changed since this run was started"):
-            gsco.resume(copy, cache=feature_cache)
-
-    def test_resuming_with_another_generalist(
-        self, finished_run: Path, feature_cache: Path, tmp_path: Path
-    ) -> None:
-        copy = tmp_path / "copy"
-        shutil.copytree(finished_run, copy)
-        other = ScriptedGeneralist("first")
-        with pytest.raises(RunError, match="was started with another scripted:percent"):
-            gsco.resume(copy, generalist=other, cache=feature_cache)
-
-    def test_names_nobody_knows_before_anything_is_made(
-        self, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
-    ) -> None:
-        for changes in (
-            {"template": "poem"},
-            {"generalist": "scripted:oracle"},
-            {"specialists": ("astrology",)},
-        ):
-            with pytest.raises(UserError, match="Choose one of"):
-                gsco.run(RunConfig(data=phantom_folder, **{**quick, **changes}), tmp_path / "run")
-            assert not (tmp_path / "run" / "specialists").exists()
-
-    def test_a_folder_of_something_else(self, phantom_folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "thesis.tex").write_text("mine")
-        with pytest.raises(RunError, match="is not empty"):
-            gsco.run(RunConfig(data=phantom_folder), tmp_path)
-
-    def test_a_rerender_of_an_unfinished_run(self, finished_run: Path, tmp_path: Path) -> None:
-        shutil.copy(finished_run / "config.yaml", tmp_path)
-        with pytest.raises(RunError, match="is not finished"):
-            rerender(tmp_path)
-
-    def test_a_task_it_does_not_answer(self, tmp_path: Path, quick: dict[str, Any]) -> None:
-        folder = small_dataset(tmp_path / "data", labels=("a|b", "b"))
-        with pytest.raises(DatasetError, match="multi-label"):
-            gsco.run(RunConfig(data=folder, **quick), tmp_path / "run")
-
-    def test_a_missing_split(self, tmp_path: Path, quick: dict[str, Any]) -> None:
-        folder = small_dataset(tmp_path / "data", splits=("train", "test"))
-        with pytest.raises(NoLabelsError, match="no labelled case in split 'val'"):
-            gsco.run(RunConfig(data=folder, **quick), tmp_path / "run")
-
-    def test_a_model_folder_of_nothing(
-        self, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
-    ) -> None:
-        config = RunConfig(data=phantom_folder, **{**quick, "generalist": str(tmp_path / "nothing")})
-        with pytest.raises(ModelError, match="nothing"):
-            gsco.run(config, tmp_path / "run")
-
-
-def small_dataset(
-    folder: Path,
-    *,
-    n: int = 24,
-    labels: tuple[str, ...] = ("a", "b"),
-    splits: tuple[str, ...] = ("train", "val", "test"),
-) -> Path:
-    """Images of two brightness levels with noise: cheap and learnable."""
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    rows = ["image,label,split"]
-    for i in range(n):
-        label = i % len(labels)
-        level = 60 + 120 * label
-        pixels = np.clip(rng.normal(level, 30, (32, 32)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / f"{i:02}.png")
-        rows.append(f"images/{i:02}.png,{labels[label]},{splits[(i // len(labels)) % len(splits)]}")
-    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-class TestLeakage:
-    @pytest.fixture
-    def leaking(self, tmp_path: Path) -> tuple[Path, str]:
-        """A dataset with a test image that is, pixel for pixel, a training image."""
-        folder = small_dataset(tmp_path / "data")
-        dataset = gsco.load_dataset(folder)
-        train, test = dataset.split("train")[0], dataset.split("test")[0]
-        shutil.copy(train.image.path, test.image.path)
-        return folder, train.id
-
-    @pytest.mark.parametrize("leakage", ["purge", "purge_all"])
-    def test_is_purged_and_named(
-        self,
-        leakage: str,
-        leaking: tuple[Path, str],
-        feature_cache: Path,
-        tmp_path: Path,
-        quick: dict[str, Any],
-    ) -> None:
-        folder, copied = leaking
-        config = RunConfig.parse({"data": folder, **quick, "leakage": leakage})
-        result = gsco.run(config, tmp_path / "run", cache=feature_cache)
-        purged = json.loads((tmp_path / "run" / "leakage.json").read_text())["purged"]
-        assert copied in purged
-        assert any("(near) copies" in note for note in result.notes)
-        found = [
-            n for line in lines_of(tmp_path / "run") for n in (line["evidence"] or {}).get("neighbours", [])
-        ]
-        assert found
-        assert copied not in {neighbour["case_id"] for neighbour in found}
-        card = json.loads((tmp_path / "run" / "specialists" / "knn" / "config.json").read_text())
-        n_train = len(gsco.load_dataset(folder).split("train"))
-        assert card["details"]["n_train"] == n_train - (len(purged) if leakage == "purge_all" else 0)
-
-    def test_a_purged_training_case_is_still_known_when_asked_about(
-        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
-    ) -> None:
-        folder, copied = leaking
-        gsco.run(RunConfig(data=folder, **quick), tmp_path / "run", cache=feature_cache)
-        said = gsco.diagnose(folder / copied, run=tmp_path / "run", cache=feature_cache)
-        assert said.known_case is not None
-        assert copied in said.known_case
-
-    def test_copies_count_for_nothing_in_validation(
-        self, tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
-    ) -> None:
-        """One validation image is a training image, another one is to be answered."""
-        folder = small_dataset(tmp_path / "data", n=36)
-        dataset = gsco.load_dataset(folder)
-        by_label = {
-            label: [c for c in dataset.split("val") if c.label == label] for label in dataset.task.keys
-        }
-        first, second = (cases[0] for cases in list(by_label.values())[:2])
-        shutil.copy(dataset.split("train")[0].image.path, first.image.path)
-        shutil.copy(dataset.split("test")[0].image.path, second.image.path)
-        result = gsco.run(RunConfig(data=folder, **quick), tmp_path / "run", cache=feature_cache)
-        found = json.loads((tmp_path / "run" / "leakage.json").read_text())["validation"]
-        assert first.id in found["copies_of_training"]
-        assert second.id in found["copies_of_answered"]
-        assert set(found["left_out"]) == {*found["copies_of_training"], *found["copies_of_answered"]}
-        log = (tmp_path / "run" / "calibration.jsonl").read_text().splitlines()
-        assert {json.loads(line)["case_id"] for line in log}.isdisjoint(found["left_out"])
-        with np.load(tmp_path / "run" / "predictions" / "knn.val.npz") as stored:
-            assert set(stored["ids"]).isdisjoint(found["left_out"])
-        assert any("judged" in note for note in result.notes)
-
-    def test_is_refused_on_request(
-        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
-    ) -> None:
-        folder, copied = leaking
-        config = RunConfig(data=folder, **quick, leakage="refuse")
-        with pytest.raises(LeakageError, match=copied):
-            gsco.run(config, tmp_path / "run", cache=feature_cache)
-
-    def test_is_allowed_by_name_and_said(
-        self, leaking: tuple[Path, str], feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
-    ) -> None:
-        folder, _ = leaking
-        config = RunConfig(data=folder, **quick, allow_leakage=("pixels", "near_duplicates"))
-        result = gsco.run(config, tmp_path / "run", cache=feature_cache)
-        assert any("Leakage allowed by name" in note for note in result.notes)
-
-
 def test_broken_images_are_named_counted_and_left_out(
     tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
 ) -> None:
@@ -464,59 +276,6 @@ def test_controls_alone_need_no_generalist(
     assert result.metrics["n"] == 5
     assert result.verdict == ""
     assert "Only 5 of 8 cases were answered (--limit)." in result.notes
-
-
-def test_an_answer_to_a_strange_case_is_refused(
-    finished_run: Path, feature_cache: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(finished_run, copy)
-    line = {**lines_of(copy)[0], "case_id": "images/strange.png"}
-    RunFolder(copy).append([line])
-    with pytest.raises(RunError, match=r"not to be answered: images/strange\.png"):
-        gsco.resume(copy, cache=feature_cache)
-
-
-def test_a_page_is_not_made_anew_from_half_a_log(finished_run: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(finished_run, copy)
-    before = (copy / "metrics.json").read_bytes()
-    lines = (copy / "cases.jsonl").read_text().splitlines(keepends=True)
-    (copy / "cases.jsonl").write_text("".join(lines[:5]))
-    with pytest.raises(RunError, match=r"has answered \d+ of \d+ cases.*--resume"):
-        rerender(copy)
-    assert (copy / "metrics.json").read_bytes() == before
-    shutil.copy(finished_run / "cases.jsonl", copy / "cases.jsonl")
-    (copy / "dataset.json").write_text("{}")
-    with pytest.raises(RunError, match=r"dataset\.json: is missing, or not whole"):
-        rerender(copy)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"specialists": ("small_cnn:resnet18",)}, "recipe small_cnn takes no backbone"),
-        ({"specialists": ("linear_probe:nonexistent",)}, "no backbone 'nonexistent'"),
-        ({"specialists": ("linear_probe:",)}, "no backbone ''"),
-        ({"backbone": "nonexistent"}, "no backbone 'nonexistent'"),
-    ],
-)
-def test_a_wrong_recipe_is_told_before_a_folder_is_made(
-    changes: dict[str, Any], said: str, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
-) -> None:
-    with pytest.raises(ModelError, match=said):
-        gsco.run(RunConfig.parse({"data": phantom_folder, **quick, **changes}), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_more_options_than_letters_are_told_before_training(
-    tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
-) -> None:
-    folder = small_dataset(tmp_path / "data", labels=tuple(f"kind {i}" for i in range(27)), n=27 * 4)
-    config = RunConfig.parse({"data": folder, **quick, "template": "letters"})
-    with pytest.raises(UserError, match="27 options are more than there are letters"):
-        gsco.run(config, tmp_path / "run", cache=feature_cache)
-    assert not (tmp_path / "run" / "specialists").exists()
 
 
 def test_paths_are_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,10 +157,8 @@ def diagnose(
     )
     case = Case(id=str(image), images=(ref,))
     with say.stage("specialists and similar cases"):
-        evidence = replace(
-            _evidence(folder, config, ref, cache_home(cache)),
-            neighbour_reliability=chosen.get("neighbours", {}).get("reliability"),
-        )
+        vote = chosen.get("neighbours", {}).get("reliability")
+        evidence = _evidence(folder, config, ref, cache_home(cache), vote)
     with say.stage("generalist"):
         model = _generalist(generalist or config.generalist)
         answers = Collaboration(model, get_template(config.template), config.mode, parse_option).answer(
@@ -190,7 +188,9 @@ def diagnose(
     )
 
 
-def _evidence(folder: RunFolder, config: RunConfig, ref: ImageRef, cache: Path) -> Evidence:
+def _evidence(
+    folder: RunFolder, config: RunConfig, ref: ImageRef, cache: Path, vote_reliability: float | None
+) -> Evidence:
     from gsco.retrieval import CaseIndex
     from gsco.specialists.features import extract
     from gsco.specialists.registry import load_specialist
@@ -203,7 +203,7 @@ def _evidence(folder: RunFolder, config: RunConfig, ref: ImageRef, cache: Path) 
     encoder = load_encoder(config.backbone)
     index = CaseIndex.from_pretrained(folder.index, expect_encoder=encoder.fingerprint)
     features = extract(encoder, [ref], cache=cache)
-    return Evidence(tuple(opinions), index.search(features, config.neighbours)[0])
+    return Evidence(tuple(opinions), index.search(features, config.neighbours)[0], vote_reliability)
 
 
 def _generalist(given: Generalist | str) -> Generalist:

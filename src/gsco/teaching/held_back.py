@@ -26,22 +26,31 @@ def held_back(cases: Sequence[Case], share: float = SHARE) -> tuple[list[Case], 
     Returns:
         Two lists in the order of `cases`, which together are `cases`.
     """
-    by_label: dict[str, set[str]] = {}
+    ordered = sorted(cases, key=lambda case: case.id)
+    unit_of = dict(zip((case.id for case in ordered), units_of(ordered), strict=True))
     label_of: dict[str, str] = {}
-    ordered_cases = sorted(cases, key=lambda case: case.id)
-    unit_of = {case.id: unit for case, unit in zip(ordered_cases, units_of(ordered_cases), strict=True)}
-    for case in ordered_cases:
-        label = label_of.setdefault(unit_of[case.id], str(case.label))
-        by_label.setdefault(label, set()).add(unit_of[case.id])
-    heard: set[str] = set()
-    for units in by_label.values():
-        drawn = {unit: int(hashlib.sha256(os.fsencode(unit)).hexdigest()[:12], 16) / 16**12 for unit in units}
-        # By the unit's own number, so that one image in two collections is drawn alike in both.
-        chosen = {unit for unit, number in drawn.items() if number < share}
-        if len(units) > 1:
-            chosen = chosen or {min(drawn, key=drawn.__getitem__)}
-            heard |= chosen if len(chosen) < len(units) else chosen - {max(drawn, key=drawn.__getitem__)}
+    for case in ordered:
+        label_of.setdefault(unit_of[case.id], str(case.label))
+    by_label: dict[str, list[str]] = {}
+    for unit, label in label_of.items():
+        by_label.setdefault(label, []).append(unit)
+    heard = {unit for units in by_label.values() for unit in _drawn(units, share)}
     return (
         [case for case in cases if unit_of[case.id] not in heard],
         [case for case in cases if unit_of[case.id] in heard],
     )
+
+
+def _drawn(units: Sequence[str], share: float) -> list[str]:
+    """About a share of the units of one label, at least one and never all.
+
+    Each by its own number, so that one image in two collections is drawn alike in both.
+    """
+    ordered = sorted(units, key=_number)
+    below = sum(_number(unit) < share for unit in ordered)
+    return ordered[: min(max(below, 1), len(ordered) - 1)]
+
+
+def _number(unit: str) -> float:
+    """In [0, 1), spread evenly over units."""
+    return int(hashlib.sha256(os.fsencode(unit)).hexdigest()[:12], 16) / 16**12

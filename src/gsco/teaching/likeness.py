@@ -37,21 +37,19 @@ def group_alike(
     from gsco.retrieval import check_leakage
 
     known = {
-        f"{number}/{case.id}": case
+        f"{number}/{case.id}": (number, case)
         for number, dataset in enumerate(datasets)
         if dataset.task.kind == "diagnosis"
         for case in dataset.split("train")
     }
-    cases = [replace(case, id=name, patient_id=None, group=None) for name, case in known.items()]
+    cases = [replace(case, id=name, patient_id=None, group=None) for name, (_, case) in known.items()]
     report = check_leakage(cases, cases, progress=progress)
     alike = UnionFind()
-    for name, case in known.items():
-        number = name.partition("/")[0]
+    for name, (number, case) in known.items():
         for kind, unit in (("p", case.patient_id), ("g", case.group)):
             if unit:
                 alike.join(f"{kind}:{number}/{unit}", name)
-    for name, case in known.items():
-        for other, column in (twins or {}).get(datasets[int(name.partition("/")[0])].name, {}).items():
+        for other, column in (twins or {}).get(datasets[number].name, {}).items():
             for at, dataset in enumerate(datasets):
                 twin = f"{at}/{case.extra.get(column)}"
                 if dataset.name == other and twin in known:

@@ -1,0 +1,48 @@
+"""How the page puts figures and verdicts into words."""
+
+from __future__ import annotations
+
+import pytest
+
+from gsco.evaluation.report import wording
+
+ROW = {"a": "gsco", "b": "best_specialist", "metric": "macro_f1"}
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "p", "expected"),
+    [
+        (0.03, -0.02, 0.08, 0.21, "not distinguishable"),
+        (0.05, 0.01, 0.09, 0.01, "better"),
+        (-0.05, -0.09, -0.01, 0.01, "worse"),
+        (0.05, 0.001, 0.09, 0.06, "not distinguishable"),  # interval and corrected p-value disagree
+        (0.05, -0.001, 0.09, 0.04, "not distinguishable"),
+        (0.05, None, None, 0.04, "not distinguishable"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_the_tests_allow(difference, low, high, p, expected) -> None:
+    row = {**ROW, "difference": difference, "low": low, "high": high, "p_value": p / 3, "p_holm": p}
+    assert wording.outcome_text(row) == expected
+
+
+def test_the_verdict_in_one_sentence() -> None:
+    row = {**ROW, "difference": 0.03, "low": -0.02, "high": 0.08, "p_value": 0.21, "p_holm": 0.42}
+    arms = {
+        "gsco": {"macro_f1": {"value": 0.81, "low": 0.74, "high": 0.87}},
+        "best_specialist": {"macro_f1": {"value": 0.78, "low": 0.7, "high": 0.85}},
+    }
+    assert wording.comparison_sentence(row, arms) == (
+        "GSCo (both): macro-F1 .810 [.740, .870] against .780 [.700, .850] for the best specialist; "
+        "difference +.030 [−.020, .080], p = .21 (Holm p = .42): not distinguishable."
+    )
+    assert wording.headline([row], "gsco") == (
+        "By macro-F1, GSCo could not be told apart from the best specialist."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.8123, ".812"), (1.0, "1.000"), (0.0, ".000"), (-0.02, "−.020"), (-0.0001, ".000"), (None, "–")],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    assert wording.number(value) == text
