@@ -124,6 +124,26 @@ def test_a_bare_record_asks_for_known_names_without_an_image_and_likes_none() ->
     assert any(r.image for r in make_records([dataset()], n=50, seed=2, mixture={"blank": 1.0}, bare=0.5))
 
 
+def test_a_blind_record_has_evidence_and_no_image() -> None:
+    made = make_records([dataset()], n=400, seed=2, mixture={"hear": 0.8, "see": 0.2}, blind=0.5)
+    heard = [r.image is None for r in made if r.kind == "hear"]
+    assert sum(heard) / len(heard) == pytest.approx(0.5, abs=0.1)
+    assert all(r.image is not None for r in made if r.kind == "see")
+
+
+def test_wavering_evidence_speaks_for_the_answer_by_a_little() -> None:
+    first_two = re.compile(r"Specialists' mean probability: (.+?) (\d+)%, .+? (\d+)%[,.]")
+
+    def told(wavering: float) -> list[tuple[bool, int]]:
+        made = make_records([dataset()], n=400, seed=2, mixture={"foreign": 1.0}, wavering=wavering)
+        found = [(first_two.search(r.prompt), r.answer) for r in made]
+        return [(m[1] == answer, int(m[2]) - int(m[3])) for m, answer in found if m and len(answer) > 1]
+
+    assert len(told(1.0)) > 150
+    assert all(said and 0 <= ahead <= 26 for said, ahead in told(1.0))
+    assert np.median([ahead for _, ahead in told(0.0)]) > 40
+
+
 def test_stored_evidence_is_used() -> None:
     stored = {
         case.id: Evidence((Opinion("knn", (0.111, 0.222, 0.667), 0.5),)) for case in dataset().split("train")

@@ -43,6 +43,7 @@ ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
 # Mostly the real one: simulated errors have nothing to do with the image, but real specialists stumble where
 # the generalist stumbles, and it must not take its eye for a witness of its own.
 REAL = 0.85
+_CLOSE = 0.25  # how far the first option of wavering evidence is ahead of the second, at most
 _TEMPLATES = {"evidence": 0.8, "paper": 0.12, "letters": 0.08}
 _INVENTED = {
     "stem": one_stem,
@@ -148,6 +149,8 @@ def make_records(
     real: float = REAL,
     natural: bool = False,
     bare: float = 0.0,
+    blind: float = 0.0,
+    wavering: float = 0.0,
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
@@ -163,6 +166,9 @@ def make_records(
         natural: cases of ``hear`` and ``doubt`` come as often by label as in their dataset, so that what a
             specialist says is right as often as in use; otherwise every label equally often.
         bare: how often a ``blank`` record asks for the options of a dataset, without its image.
+        blind: how often a ``hear`` record leaves its image out, so that what is said is all there is.
+        wavering: how often the evidence of a ``foreign`` record speaks for its answer by a little only, so
+            that liking a name would decide.
     """
     rng = np.random.default_rng(seed)
     known = [d for d in datasets if d.task.kind == "diagnosis"]
@@ -203,7 +209,7 @@ def make_records(
             out.append(_bare(rng, identity, dataset.task))
         elif kind in ("foreign", "blank"):
             arms_of_kind = hearing if kind == "foreign" else None
-            out.append(_foreign(rng, identity, kind, dataset.name, case, arms_of_kind))
+            out.append(_foreign(rng, identity, kind, dataset.name, case, arms_of_kind, wavering))
         else:
             found = Evidence()
             if kind == "hear":
@@ -212,7 +218,10 @@ def make_records(
                 found = restrict(found, hearing.draw(rng))
             elif kind == "doubt":
                 found = Evidence(simulate_bluff(rng, len(dataset.task.options), int(rng.integers(2, 6))))
-            out.append(_known(rng, identity, kind, dataset, case, found))
+            made = _known(rng, identity, kind, dataset, case, found)
+            if kind == "hear" and blind and rng.random() < blind:
+                made = replace(made, image=None)
+            out.append(made)
     return out
 
 
@@ -249,11 +258,20 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
 
 
 def _foreign(
-    rng: np.random.Generator, identity: str, kind: str, source: str, case: Case, arms: _Arms | None
+    rng: np.random.Generator,
+    identity: str,
+    kind: str,
+    source: str,
+    case: Case,
+    arms: _Arms | None,
+    wavering: float,
 ) -> Record:
     task = _foreign_task(rng)
     truth = int(rng.integers(len(task.options)))
-    found = Evidence() if arms is None else _able(rng, truth, task.keys, arms)
+    found = Evidence()
+    if arms is not None:
+        waver = wavering > 0 and rng.random() < wavering
+        found = (_wavering if waver else _able)(rng, truth, task.keys, arms)
     prompt = _render(rng, task, found)
     with_image = rng.random() < 0.5
     return Record(
@@ -264,6 +282,20 @@ def _foreign(
         prompt.text,
         prompt.choices[truth],
     )
+
+
+def _wavering(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: _Arms) -> Evidence:
+    """Evidence whose first option is the true one, with the second close behind."""
+    arm = arms.draw(rng)
+    while True:
+        found = restrict(simulate_evidence(rng, truth, keys), arm)
+        if found.opinions:
+            shares = np.mean([opinion.probabilities for opinion in found.opinions], axis=0)
+        else:
+            shares = np.asarray(found.neighbour_votes(keys)) / len(found.neighbours)
+        second, first = np.sort(shares)[-2:]
+        if shares[truth] == first and 0 < first - second < _CLOSE:
+            return found
 
 
 def _bare(rng: np.random.Generator, identity: str, task: Task) -> Record:

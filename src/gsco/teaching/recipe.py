@@ -52,6 +52,8 @@ class Stage(_Strict):
     real: float = Field(default=REAL, ge=0, le=1, description="share of evidence that is out-of-fold")
     natural: bool = Field(default=False, description="cases with evidence as often by label as in their set")
     bare: float = Field(default=0.0, ge=0, le=1, description="share of blank records about a known set")
+    blind: float = Field(default=0.0, ge=0, le=1, description="share of hear records without their image")
+    wavering: float = Field(default=0.0, ge=0, le=1, description="share of foreign evidence that wavers")
     evidence: Literal["simulated", "out_of_fold"] = "simulated"
     projector: Literal["before", "aligned"] = Field(
         default="before", description="of the stage before (random in the first), or the aligned one"
@@ -262,6 +264,8 @@ def _records(
             real=stage.real,
             natural=stage.natural,
             bare=stage.bare,
+            blind=stage.blind,
+            wavering=stage.wavering,
         )
         write_records(made, folder)
     return read_records(path)
