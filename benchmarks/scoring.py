@@ -11,6 +11,9 @@ Two tables, each with wall and CPU seconds per answer and the ratio to the refer
 1. one request: generating the option's name to its end, against scoring all names in one pass (the same
    prompts), and against scoring letters
 2. four arms of an image: four separate batch-1 passes, each with its own image encoding, against one group
+
+With ``--profile`` also: which part of a scored request is matrix products, how fast they are done, and the
+ratio there would be if everything else cost nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
 
 from gsco.cases import load_dataset
 from gsco.cases.phantoms import generate_phantoms
@@ -51,6 +55,31 @@ def show(title: str, rows: list[tuple[str, tuple[float, float]]]) -> None:
     Console(width=110).print(table)
 
 
+def show_bound(score: Callable[[], object], generated: float, answers: int) -> None:
+    """What the matrix products of scoring alone leave to be won.
+
+    Args:
+        score: scores all requests, one by one.
+        generated: CPU seconds of generating one answer.
+        answers: how many requests `score` answers.
+    """
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as seen:
+        score()
+    rows = seen.key_averages()
+    total = sum(row.self_cpu_time_total for row in rows) / 1e6 / answers
+    products = [row for row in rows if row.key in ("aten::mm", "aten::addmm", "aten::bmm")]
+    spent = sum(row.self_cpu_time_total for row in products) / 1e6 / answers
+    rate = sum(row.flops for row in products) / 1e9 / answers / spent
+    side = torch.randn(1024, 1024)
+    side @ side
+    peak = 20 * 2 * 1024**3 / 1e9 / timed(lambda: [side @ side for _ in range(20)], 1)[0]
+    Console(width=110).print(
+        f"Scoring one request: {total:.3f} CPU s, {spent / total:.0%} of it matrix products at {rate:.0f} "
+        f"GFLOP/s (a product of 1024 x 1024 alone: {peak:.0f}). Were all else free in both ways, the ratio would be "
+        f"{(generated - total + spent) / spent:.2f}x."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -58,6 +87,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     nano = NanoGeneralist.from_pretrained(args.adapter)
@@ -86,14 +116,17 @@ def main() -> None:
 
         alone(ask("paper", ("gsco",))[:2], generate=True)  # warm up
         names, lettered = ask("paper", ("gsco",)), ask("letters", ("gsco",))
+        generated = timed(lambda: alone(names, generate=True), len(names))
         show(
             f"One request ({len(names)} images, {len(dataset.task.options)} options)",
             [
-                ("generate the name, batch 1", timed(lambda: alone(names, generate=True), len(names))),
+                ("generate the name, batch 1", generated),
                 ("score all names, one pass", timed(lambda: alone(names, generate=False), len(names))),
                 ("score letters, one pass", timed(lambda: alone(lettered, generate=False), len(names))),
             ],
         )
+        if args.profile:
+            show_bound(lambda: alone(names, generate=False), generated[1], len(names))
         for template in ("paper", "evidence"):
             arms = ask(template, GENERALIST_ARMS)
             n = len(arms)
