@@ -75,8 +75,8 @@ def show_bound(score: Callable[[], object], generated: float, answers: int) -> N
     peak = 20 * 2 * 1024**3 / 1e9 / timed(lambda: [side @ side for _ in range(20)], 1)[0]
     Console(width=110).print(
         f"Scoring one request: {total:.3f} CPU s, {spent / total:.0%} of it matrix products at {rate:.0f} "
-        f"GFLOP/s (a product of 1024 x 1024 alone: {peak:.0f}). Were all else free in both ways, the ratio would be "
-        f"{(generated - total + spent) / spent:.2f}x."
+        f"GFLOP/s (a product of 1024 x 1024 alone: {peak:.0f}). Were all else free in both ways, "
+        f"the ratio would be {(generated - total + spent) / spent:.2f}x."
     )
 
 
