@@ -144,6 +144,15 @@ def test_wavering_evidence_speaks_for_the_answer_by_a_little() -> None:
     assert np.median([ahead for _, ahead in told(0.0)]) > 40
 
 
+def test_a_familiar_record_wavers_about_known_names_without_an_image() -> None:
+    made = make_records([dataset()], n=300, seed=2, mixture={"foreign": 1.0}, familiar=0.5)
+    names = "|".join(map(re.escape, SYNONYMS["malignant"]))
+    known = [r for r in made if re.search(rf"^(- |[A-Z]\. )({names})$", r.prompt, re.MULTILINE)]
+    assert len(known) / len(made) == pytest.approx(0.5, abs=0.1)
+    assert all(r.image is None for r in known)
+    assert all("known cases" in r.prompt or "Specialists" in r.prompt or "%" in r.prompt for r in known)
+
+
 def test_stored_evidence_is_used() -> None:
     stored = {
         case.id: Evidence((Opinion("knn", (0.111, 0.222, 0.667), 0.5),)) for case in dataset().split("train")

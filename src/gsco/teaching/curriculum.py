@@ -8,7 +8,8 @@ Six kinds of record, mixed by `MIXTURE` or as a stage of the recipe says:
 ``doubt``    a training case whose specialists agree, are sure and have the reliability of chance: learn to
              look all the same; cases as in ``hear``
 ``foreign``  an invented label set with simulated evidence, with a foreign image or none: learn to read
-             evidence about names never met; now and then one able specialist is wrong and sure
+             evidence about names never met; now and then one able specialist is wrong and sure, or
+             (`wavering`) the evidence wavers; or (`familiar`) so about the options of a known set, unseen
 ``blank``    an invented label set without evidence, with a foreign image or none, and any option as the
              answer: learn to like no name where nothing is known; or (`bare`) the options of a known set
              without an image
@@ -151,6 +152,7 @@ def make_records(
     bare: float = 0.0,
     blind: float = 0.0,
     wavering: float = 0.0,
+    familiar: float = 0.0,
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
@@ -169,6 +171,7 @@ def make_records(
         blind: how often a ``hear`` record leaves its image out, so that what is said is all there is.
         wavering: how often the evidence of a ``foreign`` record speaks for its answer by a little only, so
             that liking a name would decide.
+        familiar: how often a ``foreign`` record has the options of a dataset, no image, and such evidence.
     """
     rng = np.random.default_rng(seed)
     known = [d for d in datasets if d.task.kind == "diagnosis"]
@@ -207,6 +210,8 @@ def make_records(
             )
         if kind == "blank" and bare and rng.random() < bare:
             out.append(_bare(rng, identity, dataset.task))
+        elif kind == "foreign" and familiar and rng.random() < familiar:
+            out.append(_familiar(rng, identity, dataset.task, hearing))
         elif kind in ("foreign", "blank"):
             arms_of_kind = hearing if kind == "foreign" else None
             out.append(_foreign(rng, identity, kind, dataset.name, case, arms_of_kind, wavering))
@@ -282,6 +287,13 @@ def _foreign(
         prompt.text,
         prompt.choices[truth],
     )
+
+
+def _familiar(rng: np.random.Generator, identity: str, task: Task, arms: _Arms) -> Record:
+    shown, _ = _permuted(task, Evidence(), [int(i) for i in rng.permutation(len(task.options))])
+    truth = int(rng.integers(len(shown.options)))
+    prompt = _render(rng, _renamed(rng, shown), _wavering(rng, truth, shown.keys, arms))
+    return Record(identity, "foreign", "simulated", None, prompt.text, prompt.choices[truth])
 
 
 def _wavering(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: _Arms) -> Evidence:

@@ -54,6 +54,7 @@ class Stage(_Strict):
     bare: float = Field(default=0.0, ge=0, le=1, description="share of blank records about a known set")
     blind: float = Field(default=0.0, ge=0, le=1, description="share of hear records without their image")
     wavering: float = Field(default=0.0, ge=0, le=1, description="share of foreign evidence that wavers")
+    familiar: float = Field(default=0.0, ge=0, le=1, description="share of foreign records on known names")
     evidence: Literal["simulated", "out_of_fold"] = "simulated"
     projector: Literal["before", "aligned"] = Field(
         default="before", description="of the stage before (random in the first), or the aligned one"
@@ -266,6 +267,7 @@ def _records(
             bare=stage.bare,
             blind=stage.blind,
             wavering=stage.wavering,
+            familiar=stage.familiar,
         )
         write_records(made, folder)
     return read_records(path)
