@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from gsco.cli.app import app
-from gsco.errors import RunError, UserError
+from gsco.errors import ModelError, RunError, UserError
 from gsco.generalist import load_generalist
+from gsco.generalist.nano.averaging import average_adapters
 from gsco.teaching.recipe import read_recipe, shipped_recipe, train_by_recipe
 
 TINY = """
@@ -29,6 +32,12 @@ stages:
     records: 4
     seed: 1
     settings: {views: 1, batch_size: 4}
+  - name: beside
+    after: first
+    records: 4
+    seed: 3
+    settings: {views: 1, batch_size: 4}
+average: [second, beside]
 """
 
 
@@ -41,8 +50,16 @@ def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     facts = json.loads((out / "training.json").read_text())
-    assert [stage["stage"] for stage in facts["stages"]] == ["first", "second"]
+    assert [stage["stage"] for stage in facts["stages"]] == ["first", "second", "beside"]
     assert facts["stages"][0]["projector_sha256"] and facts["stages"][1]["init_sha256"]
+    assert facts["stages"][2]["init_sha256"] == facts["stages"][1]["init_sha256"]
+    second, beside, mean = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (out / "stages" / "2-second", out / "stages" / "3-beside", out)
+    )
+    assert mean.keys() == second.keys()
+    for name, matrix in mean.items():
+        torch.testing.assert_close(matrix, ((second[name].float() + beside[name].float()) / 2).half())
     assert len(facts["align"]["history"]) == 1
     before = (out / "adapter_model.safetensors").read_bytes()
     again = CliRunner().invoke(app, arguments, catch_exceptions=False)  # nothing is left to do
@@ -59,6 +76,8 @@ def test_the_shipped_recipe_reads() -> None:
         "collaborate",
         "practise",
         "weigh",
+        "steady",
+        "steady_known",
     ]
 
 
@@ -66,8 +85,15 @@ def test_the_shipped_recipe_reads() -> None:
     ("text", "said"),
     [
         ("sources: []\nstages: [{name: x, records: 0}]\n", "stages.0.records"),
-        ("sources: []\nstages: []\nspeed: fast\n", "speed"),
+        ("sources: []\nstages: [{name: x, records: 1}]\nspeed: fast\n", "speed"),
         ("sources: [", "is not YAML"),
+        ("sources: []\nstages: []\n", "stages"),
+        ("sources: []\nstages: [{name: x, records: 1, after: y}]\n", "no stage 'y' before 'x'"),
+        (
+            "sources: []\nstages: [{name: x, records: 1}, {name: x, records: 1}]\n",
+            "two stages are called 'x'",
+        ),
+        ("sources: []\nstages: [{name: x, records: 1}]\naverage: [y]\n", "no stage 'y' to average"),
         ("sources: []\nstages: [{name: x, records: 1, mixture: {heer: 1}}]\n", "no kind of record 'heer'"),
         ("sources: []\nstages: [{name: x, records: 1, arms: {generalist: 1}}]\n", "no arm with evidence"),
         ("sources: []\nstages: [{name: x, records: 1, settings: {epoch: 2}}]\n", "no setting 'epoch'"),
@@ -80,6 +106,15 @@ def test_a_bad_recipe_is_one_line(tmp_path: Path, text: str, said: str) -> None:
         read_recipe(path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_adapters_of_two_trainings_are_not_averaged(tmp_path: Path) -> None:
+    for name, width in (("a", 2), ("b", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+        save_file({"lora": torch.zeros(2, width)}, tmp_path / name / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=r"b: holds other matrices than .*a"):
+        average_adapters([tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
 
 
 def test_a_missing_recipe(tmp_path: Path) -> None:

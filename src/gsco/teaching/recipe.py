@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import Evidence
@@ -43,9 +42,10 @@ class Source(_Strict):
 
 
 class Stage(_Strict):
-    """One training stage; each starts from the adapter of the one before."""
+    """One training stage; it starts from the adapter of the one before it, or of the one named in `after`."""
 
     name: str
+    after: str | None = Field(default=None, description="an earlier stage to start from")
     records: int = Field(gt=0)
     mixture: dict[str, float] = MIXTURE
     arms: dict[str, float] = ARMS
@@ -100,7 +100,23 @@ class TrainRecipe(_Strict):
     sources: tuple[Source, ...]
     align: Align = Align()
     specialists: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    average: tuple[str, ...] = Field(
+        default=(), description="stages whose adapters' mean is the finished one; the last stage by default"
+    )
+
+    @model_validator(mode="after")
+    def _known_stages(self) -> TrainRecipe:
+        names = [stage.name for stage in self.stages]
+        for number, stage in enumerate(self.stages):
+            if stage.name in names[:number]:
+                raise ValueError(f"two stages are called {stage.name!r}")
+            if stage.after is not None and stage.after not in names[:number]:
+                raise ValueError(f"no stage {stage.after!r} before {stage.name!r}")
+        for name in self.average:
+            if name not in names:
+                raise ValueError(f"no stage {name!r} to average")
+        return self
 
 
 def _only(value: dict[str, Number], known: Collection[str], what: str) -> dict[str, Number]:
@@ -122,7 +138,8 @@ def read_recipe(path: Path) -> TrainRecipe:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{place}: {first['msg']}", where=str(path)) from error
+        said = f"{place}: {first['msg']}" if place else first["msg"]
+        raise UserError(said, where=str(path)) from error
 
 
 def shipped_recipe() -> Path:
@@ -148,6 +165,7 @@ def train_by_recipe(
     Raises:
         DatasetError, ModelError, RunError, StorageError: as the names say.
     """
+    from gsco.generalist.nano.averaging import average_adapters
     from gsco.generalist.nano.train import TrainConfig, train_nano
 
     _same_recipe(recipe, out / "stages")
@@ -159,9 +177,10 @@ def train_by_recipe(
     weights = {
         d.name: s.weight for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"
     }
-    before: Path | None = None
+    made: dict[str, Path] = {}
     for number, stage in enumerate(recipe.stages, start=1):
         folder = out / "stages" / f"{number}-{stage.name}"
+        before = made[stage.after] if stage.after else next(reversed(made.values()), None)
         if not (folder / "training.json").exists():
             records = _records(recipe, stage, datasets, weights, folder, cache, progress)
             config = TrainConfig(**{"seed": stage.seed, **stage.settings})  # type: ignore[arg-type]
@@ -177,11 +196,8 @@ def train_by_recipe(
                 cache=cache,
                 progress=progress,
             )
-        before = folder
-    if before is None:
-        raise UserError("the recipe has no stages")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copyfile(before / name, out / name)
+        made[stage.name] = folder
+    average_adapters([made[name] for name in recipe.average or [recipe.stages[-1].name]], out)
     _write_log(recipe, out)
     return out
 
