@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from gsco.generalist.records import Record, read_records, write_records
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.specialists import Opinion
 from gsco.teaching.alignment import shown_examples
-from gsco.teaching.curriculum import MIXTURE, _renamed, make_records
+from gsco.teaching.curriculum import make_records
 from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_names import (
     STEMS,
@@ -30,6 +31,7 @@ from gsco.teaching.invented_names import (
     one_quality,
     one_stem,
 )
+from gsco.teaching.shares import MIXTURE, Shares
 from gsco.teaching.simulate import (
     simulate_bluff,
     simulate_evidence,
@@ -40,6 +42,7 @@ from gsco.teaching.simulate import (
     with_dissenter,
 )
 from gsco.teaching.trial import CONDITIONS, UNSEEN, make_trial, run_trial
+from gsco.teaching.varied import renamed
 from gsco.teaching.vocabulary import SYNONYMS, TERMS
 
 
@@ -55,6 +58,11 @@ def dataset(n: int = 30) -> Dataset:
         for i in range(n)
     )
     return Dataset("busi", task, cases, Path())
+
+
+def drawn(n: int, **shares: Any) -> list[Record]:
+    """Records of the dataset with everything else as by default."""
+    return make_records([dataset()], n=n, seed=2, shares=Shares(**shares))
 
 
 def test_records_are_reproducible_and_use_training_cases_only() -> None:
@@ -86,7 +94,7 @@ def test_no_two_options_are_ever_called_the_same() -> None:
     task = Task("diagnosis", "chest X-ray", (Option("a", "no finding"), Option("b", "normal")))
     rng = np.random.default_rng(0)
     for _ in range(300):
-        assert len(set(_renamed(rng, task).names)) == 2
+        assert len(set(renamed(rng, task).names)) == 2
 
 
 def test_labels_are_drawn_evenly() -> None:
@@ -98,7 +106,7 @@ def test_labels_are_drawn_evenly() -> None:
 
 
 def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:
-    made = make_records([dataset()], n=600, seed=2, mixture={"blank": 1.0})
+    made = drawn(600, mixture={"blank": 1.0})
     assert {r.kind for r in made} == {"blank"}
     assert not any("Specialists" in r.prompt or "known cases" in r.prompt for r in made)
     position: Counter[int] = Counter()
@@ -112,7 +120,7 @@ def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:
 
 
 def test_a_bare_record_asks_for_known_names_without_an_image_and_likes_none() -> None:
-    made = make_records([dataset()], n=900, seed=2, mixture={"blank": 1.0}, bare=1.0)
+    made = drawn(900, mixture={"blank": 1.0}, bare=1.0)
     known = {name for synonyms in SYNONYMS.values() for name in synonyms}
     said: Counter[str] = Counter()
     for record in made:
@@ -121,11 +129,11 @@ def test_a_bare_record_asks_for_known_names_without_an_image_and_likes_none() ->
         assert set(listed) <= known
         said.update([record.answer] if len(listed) == 3 and "benign" in listed else [])
     assert said["benign"] / sum(said.values()) == pytest.approx(1 / 3, abs=0.1)
-    assert any(r.image for r in make_records([dataset()], n=50, seed=2, mixture={"blank": 1.0}, bare=0.5))
+    assert any(r.image for r in drawn(50, mixture={"blank": 1.0}, bare=0.5))
 
 
 def test_a_blind_record_has_evidence_and_no_image() -> None:
-    made = make_records([dataset()], n=400, seed=2, mixture={"hear": 0.8, "see": 0.2}, blind=0.5)
+    made = drawn(400, mixture={"hear": 0.8, "see": 0.2}, blind=0.5)
     heard = [r.image is None for r in made if r.kind == "hear"]
     assert sum(heard) / len(heard) == pytest.approx(0.5, abs=0.1)
     assert all(r.image is not None for r in made if r.kind == "see")
@@ -135,7 +143,7 @@ def test_wavering_evidence_speaks_for_the_answer_by_a_little() -> None:
     first_two = re.compile(r"Specialists' mean probability: (.+?) (\d+)%, .+? (\d+)%[,.]")
 
     def told(wavering: float) -> list[tuple[bool, int]]:
-        made = make_records([dataset()], n=400, seed=2, mixture={"foreign": 1.0}, wavering=wavering)
+        made = drawn(400, mixture={"foreign": 1.0}, wavering=wavering)
         found = [(first_two.search(r.prompt), r.answer) for r in made]
         return [(m[1] == answer, int(m[2]) - int(m[3])) for m, answer in found if m and len(answer) > 1]
 
@@ -145,7 +153,7 @@ def test_wavering_evidence_speaks_for_the_answer_by_a_little() -> None:
 
 
 def test_a_familiar_record_wavers_about_known_names_without_an_image() -> None:
-    made = make_records([dataset()], n=300, seed=2, mixture={"foreign": 1.0}, familiar=0.5)
+    made = drawn(300, mixture={"foreign": 1.0}, familiar=0.5)
     names = "|".join(map(re.escape, SYNONYMS["malignant"]))
     known = [r for r in made if re.search(rf"^(- |[A-Z]\. )({names})$", r.prompt, re.MULTILINE)]
     assert len(known) / len(made) == pytest.approx(0.5, abs=0.1)
@@ -159,7 +167,7 @@ def test_stored_evidence_is_used() -> None:
     }
     made = make_records([dataset()], n=300, seed=0, evidence={"busi": stored})
     assert sum("67%" in r.prompt for r in made if r.kind == "hear") > 20
-    never = make_records([dataset()], n=300, seed=0, evidence={"busi": stored}, real=0.0)
+    never = make_records([dataset()], n=300, seed=0, evidence={"busi": stored}, shares=Shares(real=0.0))
     told = "Specialists' mean probability: normal 67%, malignant 22%, benign 11%."
     assert any(told in r.prompt for r in made)
     assert not any(told in r.prompt for r in never)
@@ -168,7 +176,9 @@ def test_stored_evidence_is_used() -> None:
 @pytest.mark.parametrize(("natural", "share"), [(False, 1 / 3), (True, 0.6)])
 def test_cases_come_evenly_by_label_or_as_in_their_dataset(natural: bool, share: float) -> None:
     label = {case.image: case.label for case in dataset(600).split("train")}
-    made = make_records([dataset(600)], n=600, mixture={"hear": 0.5, "see": 0.5}, natural=natural)
+    made = make_records(
+        [dataset(600)], n=600, shares=Shares(mixture={"hear": 0.5, "see": 0.5}, natural=natural)
+    )
     for kind, expected in (("hear", share), ("see", 1 / 3)):
         found = [label[r.image] == "b" for r in made if r.kind == kind and r.image is not None]
         assert np.mean(found) == pytest.approx(expected, abs=0.08)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -16,12 +16,12 @@ from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import Evidence
 from gsco.errors import RunError, UserError
 from gsco.generalist.records import Record, read_records, write_records
-from gsco.teaching.curriculum import ARMS, KINDS, MIXTURE, REAL, make_records
+from gsco.teaching.curriculum import make_records
 from gsco.teaching.likeness import group_alike
 from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
+from gsco.teaching.shares import Shares, only_known
 
 Progress = Callable[[str, int, int], None]
-Number = TypeVar("Number", bound=float)
 
 
 class _Strict(BaseModel):
@@ -41,20 +41,12 @@ class Source(_Strict):
     evidence_cases: int = Field(default=1200, gt=0, description="training cases with real evidence, at most")
 
 
-class Stage(_Strict):
+class Stage(Shares):
     """One training stage; it starts from the adapter of the one before it, or of the one named in `after`."""
 
     name: str
     after: str | None = Field(default=None, description="an earlier stage to start from")
     records: int = Field(gt=0)
-    mixture: dict[str, float] = MIXTURE
-    arms: dict[str, float] = ARMS
-    real: float = Field(default=REAL, ge=0, le=1, description="share of evidence that is out-of-fold")
-    natural: bool = Field(default=False, description="cases with evidence as often by label as in their set")
-    bare: float = Field(default=0.0, ge=0, le=1, description="share of blank records about a known set")
-    blind: float = Field(default=0.0, ge=0, le=1, description="share of hear records without their image")
-    wavering: float = Field(default=0.0, ge=0, le=1, description="share of foreign evidence that wavers")
-    familiar: float = Field(default=0.0, ge=0, le=1, description="share of foreign records on known names")
     evidence: Literal["simulated", "out_of_fold"] = "simulated"
     projector: Literal["before", "aligned"] = Field(
         default="before", description="of the stage before (random in the first), or the aligned one"
@@ -62,22 +54,12 @@ class Stage(_Strict):
     seed: int = 0
     settings: dict[str, float | int] = Field(default_factory=dict, description="fields of TrainConfig")
 
-    @field_validator("mixture")
-    @classmethod
-    def _known_kinds(cls, value: dict[str, float]) -> dict[str, float]:
-        return _only(value, KINDS, "kind of record")
-
-    @field_validator("arms")
-    @classmethod
-    def _known_arms(cls, value: dict[str, float]) -> dict[str, float]:
-        return _only(value, ARMS, "arm with evidence")
-
     @field_validator("settings")
     @classmethod
     def _known_settings(cls, value: dict[str, float | int]) -> dict[str, float | int]:
         from gsco.generalist.nano.train import TrainConfig
 
-        return _only(value, [field.name for field in dataclasses.fields(TrainConfig)], "setting")
+        return only_known(value, [field.name for field in dataclasses.fields(TrainConfig)], "setting")
 
 
 class Align(_Strict):
@@ -91,7 +73,7 @@ class Align(_Strict):
     def _known_settings(cls, value: dict[str, float | int]) -> dict[str, float | int]:
         from gsco.generalist.nano.align import AlignConfig
 
-        return _only(value, [field.name for field in dataclasses.fields(AlignConfig)], "setting")
+        return only_known(value, [field.name for field in dataclasses.fields(AlignConfig)], "setting")
 
 
 class TrainRecipe(_Strict):
@@ -117,13 +99,6 @@ class TrainRecipe(_Strict):
             if name not in names:
                 raise ValueError(f"no stage {name!r} to average")
         return self
-
-
-def _only(value: dict[str, Number], known: Collection[str], what: str) -> dict[str, Number]:
-    for name in value:
-        if name not in known:
-            raise ValueError(f"no {what} {name!r}; there are {', '.join(known)}")
-    return value
 
 
 def read_recipe(path: Path) -> TrainRecipe:
@@ -276,14 +251,7 @@ def _records(
             seed=stage.seed,
             evidence=evidence,
             weights=weights,
-            mixture=stage.mixture,
-            arms=stage.arms,
-            real=stage.real,
-            natural=stage.natural,
-            bare=stage.bare,
-            blind=stage.blind,
-            wavering=stage.wavering,
-            familiar=stage.familiar,
+            shares=stage,
         )
         write_records(made, folder)
     return read_records(path)
