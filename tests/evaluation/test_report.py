@@ -10,23 +10,12 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from made_up_runs import made_up_run
 from PIL import Image
 
 from gsco.evaluation.report import render_report, wording
 from gsco.evaluation.report.cards import make_cards
 from gsco.evaluation.summary import summarise
-
-
-@pytest.fixture(scope="module")
-def given() -> dict[str, Any]:
-    return made_up_run()
-
-
-@pytest.fixture(scope="module")
-def page(given: dict[str, Any]) -> str:
-    return render_report(**given)
 
 
 class Outline(HTMLParser):

@@ -13,17 +13,6 @@ from made_up_runs import made_up_run
 
 from gsco.evaluation.report import render_report
 
-
-@pytest.fixture(scope="module")
-def given() -> dict[str, Any]:
-    return made_up_run()
-
-
-@pytest.fixture(scope="module")
-def page(given: dict[str, Any]) -> str:
-    return render_report(**given)
-
-
 CHROMIUM = os.environ.get("GSCO_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -158,7 +158,7 @@ def test_a_familiar_record_wavers_about_known_names_without_an_image() -> None:
     known = [r for r in made if re.search(rf"^(- |[A-Z]\. )({names})$", r.prompt, re.MULTILINE)]
     assert len(known) / len(made) == pytest.approx(0.5, abs=0.1)
     assert all(r.image is None for r in known)
-    assert all("known cases" in r.prompt or "Specialists" in r.prompt or "%" in r.prompt for r in known)
+    assert all("known cases" in r.prompt or "pecialist" in r.prompt for r in known)
 
 
 def test_stored_evidence_is_used() -> None:

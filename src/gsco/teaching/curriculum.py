@@ -82,8 +82,8 @@ def make_records(
     asked = [d for d in datasets if d.task.kind == "vqa"]
     if not known:
         raise ValueError("at least one diagnosis dataset is needed")
-    share = np.asarray([(weights or {}).get(d.name, 1.0) for d in known])
-    share = share / share.sum()
+    of_dataset = np.asarray([(weights or {}).get(d.name, 1.0) for d in known])
+    of_dataset = of_dataset / of_dataset.sum()
     looked, heard = {}, {}
     for d in known:
         to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
@@ -95,16 +95,16 @@ def make_records(
         kinds.pop("ask", None)
     names = list(kinds)
     hearing = ArmDraw(shares.arms)
-    p = np.asarray([kinds[k] for k in names]) / sum(kinds.values())
+    of_kind = np.asarray([kinds[k] for k in names]) / sum(kinds.values())
     out = []
     for i in range(n):
-        kind = str(rng.choice(names, p=p))
+        kind = str(rng.choice(names, p=of_kind))
         identity = f"{kind}-{i:06d}"
         if kind == "ask":
             dataset, closed = questions[int(rng.integers(len(questions)))]
             out.append(_ask(rng, identity, dataset, closed[int(rng.integers(len(closed)))]))
             continue
-        dataset = known[int(rng.choice(len(known), p=share))]
+        dataset = known[int(rng.choice(len(known), p=of_dataset))]
         case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name], None)
         if case is None:
             raise DatasetError(

@@ -113,7 +113,8 @@ def read_recipe(path: Path) -> TrainRecipe:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        said = f"{place}: {first['msg']}" if place else first["msg"]
+        said = first["msg"].removeprefix("Value error, ")
+        said = f"{place}: {said}" if place else said
         raise UserError(said, where=str(path)) from error
 
 
