@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gsco import __version__
-from gsco.cli import demo, diagnose, generalist, models, phantoms, report, run
+from gsco.cli import demo, diagnose, generalist, models, phantoms, report, run, specialist
 
 app = typer.Typer(
     name="gsco",
@@ -43,4 +43,5 @@ app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("phantoms", epilog=phantoms.EXAMPLE)(phantoms.phantoms)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(models.app, name="models")
+app.add_typer(specialist.app, name="specialist")
 app.add_typer(generalist.app, name="generalist")

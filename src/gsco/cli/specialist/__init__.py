@@ -1,0 +1,15 @@
+"""``gsco specialist``: train, judge, compare and move specialists; one file per command."""
+
+from __future__ import annotations
+
+import typer
+
+from gsco.cli.specialist import train
+
+app = typer.Typer(
+    help="Specialists: train, evaluate, compare, explain, export and import them.",
+    no_args_is_help=True,
+    epilog="Example:  gsco specialist train --data my_dataset --recipe linear_probe --out my-specialist",
+)
+
+app.command("train", epilog=train.EXAMPLE)(train.train)
