@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.errors import ModelError, StorageError
 from gsco.specialists.calibration import fit_temperature, judge, softmax
+from gsco.specialists.machine import ONE_CPU, Machine
 
 FORMAT = "gsco-specialist"
 Progress = Callable[[str, int, int], None]
@@ -33,6 +34,8 @@ class TrainingJob:
         cache: folder for features and checkpoints.
         quick: fewer epochs.
         size: side of the network's input in pixels, the recipe's own when None.
+        pad: side to which normalised pictures are padded with zeros; the recipe's own when None, 0 for none.
+        machine: device and precision of networks that are trained.
         progress: called with (what, done, in all).
         tag: what this job is, for progress lines (``"fold 1/3"``).
     """
@@ -44,6 +47,8 @@ class TrainingJob:
     cache: Path
     quick: bool = False
     size: int | None = None
+    pad: int | None = None
+    machine: Machine = ONE_CPU
     progress: Progress | None = None
     tag: str = ""
 
@@ -53,14 +58,25 @@ class TrainingJob:
         return self.dataset.task.keys
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a case may have several labels."""
+        return self.dataset.task.multi_label
+
+    @property
     def train_targets(self) -> NDArray[np.int64]:
-        """Option positions of the training cases."""
-        return np.asarray(self.dataset.targets(self.train), dtype=np.int64)
+        """Option positions of the training cases (N,), or 0/1 by label (N, options)."""
+        return self._targets(self.train)
 
     @property
     def val_targets(self) -> NDArray[np.int64]:
-        """Option positions of the validation cases."""
-        return np.asarray(self.dataset.targets(self.val), dtype=np.int64)
+        """The same of the validation cases."""
+        return self._targets(self.val)
+
+    def _targets(self, cases: tuple[Case, ...]) -> NDArray[np.int64]:
+        if not self.multi_label:
+            return np.asarray(self.dataset.targets(cases), dtype=np.int64)
+        rows = [[key in case.labels for key in self.options] for case in cases]
+        return np.asarray(rows, dtype=np.int64).reshape(len(cases), len(self.options))
 
     def with_train(self, train: tuple[Case, ...], *, tag: str = "") -> TrainingJob:
         """The same job with other training cases."""
@@ -74,6 +90,7 @@ class TrainingJob:
         content = image_keys([case.image for case in cases])
         rows = [[case.id, case.label, case.split, case.patient_id, case.group] for case in cases]
         settings = [list(self.options), self.dataset.task.modality, self.seed, self.quick, self.size]
+        settings += [self.pad, self.machine.precision]
         digest = hashlib.sha256(json.dumps([rows, settings]).encode())
         digest.update(b"".join(content))
         return digest.hexdigest()
@@ -99,10 +116,13 @@ class TrainedSpecialist(ABC):
 
     kind: ClassVar[str]
 
-    def __init__(self, *, name: str, recipe: str, options: tuple[str, ...]) -> None:
+    def __init__(
+        self, *, name: str, recipe: str, options: tuple[str, ...], multi_label: bool = False
+    ) -> None:
         self.name = name
         self.recipe = recipe
         self.options = options
+        self.multi_label = multi_label
         self.temperature = 1.0
         self.reliability: float | None = None
         self.val_metrics: dict[str, float] = {}
