@@ -13,6 +13,7 @@ import numpy as np
 
 from gsco.cases import Dataset
 from gsco.errors import DatasetError, ModelError
+from gsco.specialists.machine import ONE_CPU, Machine
 from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
 
 
@@ -62,6 +63,26 @@ RECIPES: dict[str, Recipe] = {
             "gsco.specialists.registry:_small_cnn",
             backbone=False,
         ),
+        Recipe(
+            "endToEnd",
+            "every weight of a network trained as in the MedMNIST+ benchmark",
+            "gsco.specialists.procedures:end_to_end",
+        ),
+        Recipe(
+            "linearProbing",
+            "the last layer of a network trained as in the MedMNIST+ benchmark, on features computed once",
+            "gsco.specialists.procedures:linear_probing",
+        ),
+        Recipe(
+            "kNN",
+            "the vote of the 11 nearest training cases, as in the MedMNIST+ benchmark",
+            "gsco.specialists.procedures:k_nearest",
+        ),
+        Recipe(
+            "medmnist",
+            "MedMNIST's own recipe: ResNet-18 from random weights at 28 pixels",
+            "gsco.specialists.procedures:from_scratch_28",
+        ),
     )
 }
 
@@ -71,6 +92,8 @@ _KINDS = {
     "linear": "gsco.specialists.linear:LinearProbe",
     "knn": "gsco.specialists.knn:NearestNeighbours",
     "network": "gsco.specialists.networks:NetworkSpecialist",
+    "epochs_head": "gsco.specialists.epochs_head:EpochsHead",
+    "plain_knn": "gsco.specialists.plain_knn:PlainNeighbours",
 }
 
 
@@ -83,6 +106,8 @@ def train_specialist(
     seed: int = 0,
     quick: bool = False,
     size: int | None = None,
+    pad: int | None = None,
+    machine: Machine = ONE_CPU,
     progress: Progress | None = None,
 ) -> TrainedSpecialist:
     """Train one specialist on a dataset's training split and calibrate it on its validation split.
@@ -94,7 +119,9 @@ def train_specialist(
         out: where to save it; not saved when None.
         seed: of everything drawn; the same seed gives the same numbers on the same machine.
         quick: fewer epochs, for a demo.
-        size: side of the network's input in pixels; the recipe's own when None.
+        size: side in pixels that pictures are stretched to; the recipe's own when None.
+        pad: side to which they are then padded with zeros; the recipe's own when None, 0 for none.
+        machine: device and precision of networks that are trained; one CPU process in fp32 by default.
         progress: called with (what, done, in all).
 
     Raises:
@@ -102,7 +129,9 @@ def train_specialist(
         DatasetError: not single-label, or nothing to learn from.
         ImageError, StorageError: as the names say.
     """
-    job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
+    job = training_job(
+        dataset, cache=cache, seed=seed, quick=quick, size=size, pad=pad, machine=machine, progress=progress
+    )
     specialist = fit_specialist(recipe, job)
     if out is not None:
         specialist.save_pretrained(out)
@@ -116,6 +145,8 @@ def training_job(
     seed: int = 0,
     quick: bool = False,
     size: int | None = None,
+    pad: int | None = None,
+    machine: Machine = ONE_CPU,
     progress: Progress | None = None,
 ) -> TrainingJob:
     """The job that `train_specialist` gives to a recipe; DatasetError where there is nothing to learn."""
@@ -134,7 +165,16 @@ def training_job(
             remedy="Give labelled training cases of at least two options.",
         )
     return TrainingJob(
-        dataset, train, val, seed=seed, cache=Path(cache), quick=quick, size=size, progress=progress
+        dataset,
+        train,
+        val,
+        seed=seed,
+        cache=Path(cache),
+        quick=quick,
+        size=size,
+        pad=pad,
+        machine=machine,
+        progress=progress,
     )
 
 
