@@ -299,6 +299,8 @@ def _img_size(name: str, side: int | None) -> dict[str, Any]:
     """``img_size`` for a network of fixed input size that is to take another."""
     import timm
 
+    if name.startswith("samvit"):  # takes any size as it is, and the reference's checkpoints have its own
+        return {}
     config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
     if side is None or config is None or not config.fixed_input_size or side == config.input_size[-1]:
         return {}

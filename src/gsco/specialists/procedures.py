@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from gsco.specialists.architectures import REFERENCE
 from gsco.specialists.backbones import DEFAULT_BACKBONE, create_network
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.networks import NetworkSpecialist, own_size
@@ -77,10 +78,11 @@ def medmnist(size: int, *, quick: bool = False) -> Schedule:
 def geometry(job: TrainingJob, architecture: str) -> tuple[int, int | None]:
     """The side pictures are stretched to, and the side that is padded to, or None.
 
-    Asked for neither, a network gets the size it was made for. A size below 224 is padded to 224 unless
-    the job says otherwise (``pad=0``).
+    Asked for neither, a network of the benchmark gets 224 pixels, another the size it was made for. A
+    size below 224 is padded to 224 unless the job says otherwise (``pad=0``).
     """
-    size = job.size or own_size(architecture) or PADDED
+    own = None if architecture in REFERENCE else own_size(architecture)
+    size = job.size or own or PADDED
     pad = PADDED if job.pad is None else job.pad
     return size, pad if pad > size else None
 

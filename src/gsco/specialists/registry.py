@@ -150,15 +150,16 @@ def training_job(
     progress: Progress | None = None,
 ) -> TrainingJob:
     """The job that `train_specialist` gives to a recipe; DatasetError where there is nothing to learn."""
-    if dataset.task.kind != "diagnosis" or dataset.task.multi_label or len(dataset.task.options) < 2:
+    if dataset.task.kind != "diagnosis" or len(dataset.task.options) < 2:
         raise DatasetError(
-            f"dataset {dataset.name!r} is not single-label diagnosis with closed options",
+            f"dataset {dataset.name!r} is not diagnosis with at least two closed options",
             where=str(dataset.root),
-            remedy="Specialists of this package choose one of at least two options.",
+            remedy="Specialists of this package choose among options.",
         )
-    train = tuple(case for case in dataset.split("train") if case.label is not None)
-    val = tuple(case for case in dataset.split("val") if case.label is not None)
-    if len({case.label for case in train}) < 2:
+    several = dataset.task.multi_label  # where a case may have none of the labels, too
+    train = tuple(case for case in dataset.split("train") if several or case.label is not None)
+    val = tuple(case for case in dataset.split("val") if several or case.label is not None)
+    if len({case.labels for case in train}) < 2:
         raise DatasetError(
             "the training split has fewer than two labels",
             where=str(dataset.root),
@@ -219,11 +220,19 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
     except (SafetensorError, OSError) as error:
         raise ModelError(f"is damaged ({error})", where=str(weights), remedy="Train it again.") from error
     try:
-        base = {"name": config["name"], "recipe": config["recipe"], "options": tuple(config["options"])}
+        base = {
+            "name": config["name"],
+            "recipe": config["recipe"],
+            "options": tuple(config["options"]),
+            "multi_label": bool(config.get("multi_label", False)),
+        }
         made: TrainedSpecialist = _resolve(_KINDS[config["kind"]])._restore(
             base, config["model"], tensors, cache
         )
         made.temperature = float(config["temperature"])
+        if made.multi_label:
+            made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)
+            made.thresholds = np.asarray(config["labels"]["thresholds"], dtype=np.float64)
         made.reliability = config["reliability"]
         made.val_metrics = {
             key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
@@ -276,6 +285,8 @@ def _head(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> dic
         "name": name,
         "recipe": recipe,
         "options": job.options,
+        "multi_label": job.multi_label,
+        "pad": job.pad or None,
         "backbone_name": DEFAULT_BACKBONE if backbone in {None, "embedded"} else backbone,
         "size": job.size,
         "cache": job.cache,
