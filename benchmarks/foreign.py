@@ -10,7 +10,9 @@ validation images, where the run is older. "AUROC" is that of the distance, a te
 others'; "called foreign" is the share at the run's rate of false alarms, chosen without these images.
 Where two sets differ in size (side below 64 pixels or not) or in colour (grey or not), a sign that saw
 nothing but that would tell them apart, so the pairs that have both in common are summed up apart, too.
-Photographs that scikit-image brings are one more set where it is installed. Features come from the cache.
+With ``--reduced`` N, the first N images of every large set, made grey and 28 pixels wide, are offered to the
+teams that know such images: there size and colour tell nothing. Photographs that scikit-image brings are one
+more set where it is installed. Features come from the cache.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ Floats = NDArray[np.float64]
 PHOTOGRAPHS = ("chelsea", "astronaut", "coffee", "rocket")
 STAINED = ("retina", "immunohistochemistry")
 SMALL = 64
+REDUCED = 28  # side in pixels, as MedMNIST's
 
 
 @dataclass
@@ -145,6 +148,19 @@ def photographs(folder: Path) -> list[Images]:
     return sets
 
 
+def reduced(images: Images, most: int, folder: Path) -> Images:
+    """The first images of a set, grey and small, as files."""
+    from PIL.Image import Resampling
+
+    refs = []
+    (folder / images.name).mkdir(parents=True)
+    for i, ref in enumerate(images.refs[:most]):
+        path = folder / images.name / f"{i}.png"
+        load_image(ref).convert("L").resize((REDUCED, REDUCED), Resampling.BICUBIC).save(path)
+        refs.append(ImageRef(path))
+    return looked_at(f"{images.name}, reduced", images.modality, refs)
+
+
 def disagreements(team: Team, names: Sequence[str], sets: Sequence[Images], cache: Path) -> list[Floats]:
     """Disagreement of a team's specialists about the images of each set, (n,) each."""
     speakers = [load_specialist(team.run / "specialists" / safe_name(name), cache=cache) for name in names]
@@ -247,6 +263,9 @@ def main() -> None:
     parser.add_argument(
         "--opinions", nargs="+", default=[], help="specialists whose disagreement is tried, too"
     )
+    parser.add_argument(
+        "--reduced", type=int, default=0, metavar="N", help="offer N reduced images of a set, too"
+    )
     args = parser.parse_args()
     cache = cache_home(None)
     with tempfile.TemporaryDirectory() as scratch:
@@ -292,6 +311,14 @@ def report(args: argparse.Namespace, cache: Path, scratch: Path) -> None:
         print(f"\n### Near: the same modality from elsewhere\n\n{table(columns, cells)}")
     columns = ["team", "images", "n", "known", "validation", "promised rate", "own images called foreign"]
     print(f"\n### False alarms on own {args.split} images\n\n{table(columns, rows)}")
+    if args.reduced:
+        small = [images for images in sets if images.size == "large" and len(images.refs) > len(PHOTOGRAPHS)]
+        offered = [reduced(images, args.reduced, scratch) for images in small]
+        features |= {images.name: extract(encoder, images.refs, cache=None) for images in offered}
+        looking = [team for team in teams if team.images.look == ("small", "grey")]
+        control = [pair for team in looking for pair in compare(team, offered, features, (), cache)[0]]
+        print(f"\n### Reduced to {REDUCED} grey pixels: AUROC\n\n{grid(control, 'auroc')}")
+        print(f"\nShare called foreign:\n\n{grid(control, 'called')}")
     if args.opinions:
         means = {
             name: [getattr(pair, name) for pair in between] for name in ("auroc", "disagreement", "both")

@@ -128,7 +128,7 @@ def test_the_page_and_the_summary_name_foreign_cases(finished_run: Path, tmp_pat
             line["evidence"]["foreignness"]["is_foreign"] = line["case_id"] == differs
     (run / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = rerender(run)
-    note = f"1 of {len(split)} cases looks foreign to the training cases: {differs}."
+    note = f"1 of {len(split)} cases looks foreign to the training cases (foreign.json): {differs}."
     assert note in result.notes
     page = result.report.read_text()
     assert note in page
@@ -150,9 +150,12 @@ class TestWords:
     @pytest.mark.parametrize(
         ("foreign", "words"),
         [
-            (0, "None of 9 cases looks foreign to the training cases."),
-            (1, "1 of 9 cases looks foreign to the training cases: c0."),
-            (7, "7 of 9 cases look foreign to the training cases: c0, c1, c2, c3, c4 and 2 more."),
+            (0, "None of 9 cases looks foreign to the training cases (foreign.json)."),
+            (1, "1 of 9 cases looks foreign to the training cases (foreign.json): c0."),
+            (
+                7,
+                "7 of 9 cases look foreign to the training cases (foreign.json): c0, c1, c2, c3, c4 and 2 more.",
+            ),
         ],
     )
     def test_the_note_counts_cases_not_lines(self, foreign: int, words: str) -> None:

@@ -72,10 +72,10 @@ def foreign_note(lines: Iterable[Mapping[str, Any]]) -> str | None:
         return None
     foreign = sorted(case_id for case_id, sign in signs.items() if sign)
     if not foreign:
-        return f"None of {len(signs)} cases looks foreign to the training cases."
+        return f"None of {len(signs)} cases looks foreign to the training cases (foreign.json)."
     more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
     verb = "looks" if len(foreign) == 1 else "look"
     return (
-        f"{len(foreign)} of {len(signs)} cases {verb} foreign to the training cases: "
-        f"{', '.join(foreign[:_NAMED])}{more}."
+        f"{len(foreign)} of {len(signs)} cases {verb} foreign to the training cases "
+        f"(foreign.json): {', '.join(foreign[:_NAMED])}{more}."
     )
