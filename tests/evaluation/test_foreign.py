@@ -154,7 +154,8 @@ class TestWords:
             (1, "1 of 9 cases looks foreign to the training cases (foreign.json): c0."),
             (
                 7,
-                "7 of 9 cases look foreign to the training cases (foreign.json): c0, c1, c2, c3, c4 and 2 more.",
+                "7 of 9 cases look foreign to the training cases (foreign.json): "
+                "c0, c1, c2, c3, c4 and 2 more.",
             ),
         ],
     )
