@@ -133,6 +133,8 @@ def test_the_page_and_the_summary_name_foreign_cases(finished_run: Path, tmp_pat
     page = result.report.read_text()
     assert note in page
     assert page.count(">looks foreign<") == 1
+    rate = json.loads((run / "foreign.json").read_text())["rate"]
+    assert f"Promised rate of false alarms: {100 * rate:.2g}&nbsp;%" in page
 
 
 class TestWords:

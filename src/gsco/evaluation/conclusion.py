@@ -12,7 +12,7 @@ from gsco.cases import Dataset
 from gsco.errors import DatasetError, RunError
 from gsco.evaluation.copies import validation_note
 from gsco.evaluation.data import read_record
-from gsco.evaluation.foreign import foreign_note
+from gsco.evaluation.foreign import foreign_note, sign_facts
 from gsco.evaluation.report import file_thumbnail, render_report
 from gsco.evaluation.report.wording import comparison_sentence, headline
 from gsco.evaluation.runfolder import write_atomic
@@ -132,6 +132,7 @@ def _extras(
         "leakage": leakage
         and {"found": leakage["summary"], "rule": leakage["rule"], "purged": len(leakage["purged"])},
         "calibration": work.folder.read_json("calibration.json"),
+        "foreign": sign_facts(work.folder),
         "skipped": record["skipped"],
         "notes": list(notes),
         "images": _known_images(work, lines, dataset),

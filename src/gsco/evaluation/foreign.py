@@ -39,11 +39,26 @@ def read_sign(folder: RunFolder, index: CaseIndex) -> ForeignSign | None:
     Raises:
         ModelError: the file is damaged.
     """
-    stored = folder.read_json(_FILE)
-    if stored is None:
+    found = _read(folder)
+    return found if found is not None and found.index_version == index.version else None
+
+
+def sign_facts(folder: RunFolder) -> dict[str, Any] | None:
+    """What the page says of the sign; None for an older run."""
+    sign = _read(folder)
+    if sign is None:
         return None
-    found = ForeignSign.from_dict(stored, where=str(folder.path / _FILE))
-    return found if found.index_version == index.version else None
+    return {
+        "k": sign.k,
+        "known": len(sign.known),
+        "validation": len(sign.validation),
+        "percent": f"{100 * sign.rate:.2g}",
+    }
+
+
+def _read(folder: RunFolder) -> ForeignSign | None:
+    stored = folder.read_json(_FILE)
+    return None if stored is None else ForeignSign.from_dict(stored, where=str(folder.path / _FILE))
 
 
 def percent_nearer(nearer: float) -> str:
