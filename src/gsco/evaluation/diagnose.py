@@ -31,7 +31,7 @@ from gsco.evaluation.parts import load_encoder, safe_name
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder
 from gsco.retrieval import Neighbour
-from gsco.specialists import Opinion
+from gsco.specialists import opinion_of
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
@@ -198,8 +198,7 @@ def _evidence(
     opinions = []
     for recipe in config.specialists:
         specialist = load_specialist(folder.specialists / safe_name(recipe), cache=cache)
-        row = specialist.predict([ref])[0]
-        opinions.append(Opinion(specialist.name, tuple(map(float, row)), specialist.reliability))
+        opinions.append(opinion_of(specialist, specialist.predict([ref])[0]))
     encoder = load_encoder(config.backbone)
     index = CaseIndex.from_pretrained(folder.index, expect_encoder=encoder.fingerprint)
     features = extract(encoder, [ref], cache=cache)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.errors import ModelError, StorageError
-from gsco.specialists.calibration import fit_temperature, judge, softmax
+from gsco.specialists.calibration import class_reliability, fit_temperature, judge, softmax
+from gsco.specialists.conformal import ANSWERED, COVERAGE, ConformalSets, cut_of_share
 
 FORMAT = "gsco-specialist"
 Progress = Callable[[str, int, int], None]
@@ -93,6 +94,9 @@ class TrainedSpecialist(ABC):
         options: option keys in the order of the probabilities.
         temperature: by which logits are divided, fitted on validation.
         reliability: balanced accuracy on validation, or None.
+        class_reliability: how often it is right there when it says each option, in [0, 1], or None.
+        abstains_below: confidence that the surest `ANSWERED` of the validation cases reach, or None.
+        conformal: how its label sets are made, or None.
         val_metrics: figures on validation; see `gsco.specialists.calibration.judge`.
         details: settings chosen in training, and what it was trained on; they go on the card.
     """
@@ -105,6 +109,9 @@ class TrainedSpecialist(ABC):
         self.options = options
         self.temperature = 1.0
         self.reliability: float | None = None
+        self.class_reliability: tuple[float, ...] | None = None
+        self.abstains_below: float | None = None
+        self.conformal: ConformalSets | None = None
         self.val_metrics: dict[str, float] = {}
         self.details: dict[str, Any] = {}
 
@@ -138,7 +145,7 @@ class TrainedSpecialist(ABC):
         return softmax(self.logits(images), self.temperature)
 
     def calibrate(self, job: TrainingJob) -> None:
-        """Fit the temperature on validation and take down the figures there."""
+        """Fit the temperature, the label sets and abstention on validation; take down the figures there."""
         self.details.update(
             dataset=job.dataset.name,
             modality=job.dataset.task.modality,
@@ -151,8 +158,12 @@ class TrainedSpecialist(ABC):
             return
         logits = self.logits([case.image for case in job.val])
         self.temperature = fit_temperature(logits, job.val_targets)
-        self.val_metrics = judge(softmax(logits, self.temperature), job.val_targets)
+        probabilities = softmax(logits, self.temperature)
+        self.val_metrics = judge(probabilities, job.val_targets)
         self.reliability = self.val_metrics["balanced_accuracy"]
+        self.class_reliability = class_reliability(probabilities, job.val_targets)
+        self.abstains_below = cut_of_share(probabilities.max(axis=1), ANSWERED)
+        self.conformal = ConformalSets.fit(probabilities, job.val_targets, coverage=COVERAGE)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json``, ``model.safetensors`` and a card (``README.md``).
@@ -172,6 +183,9 @@ class TrainedSpecialist(ABC):
             "options": list(self.options),
             "temperature": self.temperature,
             "reliability": self.reliability,
+            "class_reliability": None if self.class_reliability is None else list(self.class_reliability),
+            "abstains_below": self.abstains_below,
+            "conformal": None if self.conformal is None else self.conformal.to_dict(),
             "val_metrics": {k: (None if math.isnan(v) else v) for k, v in self.val_metrics.items()},
             "details": self.details,
             "model": self._config(),
@@ -235,10 +249,37 @@ def card(config: dict[str, Any]) -> str:
         f"| {key} | {'' if value is None else f'{value:.4g}'} |"
         for key, value in sorted(config["val_metrics"].items())
     ]
+    lines += _opinion_lines(config)
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     settings = {**config["model"], **details, "temperature": config["temperature"]}
     lines += [f"| {key} | {value} |" for key, value in sorted(settings.items())]
     return "\n".join(lines) + "\n"
+
+
+def _opinion_lines(config: dict[str, Any]) -> list[str]:
+    """What it knows about its own answers; nothing for a folder made before that was taken down."""
+    if config.get("class_reliability") is None:
+        return []
+    lines = [
+        "",
+        "## What its answers are worth",
+        "",
+        "How often it is right on validation when it says an option (drawn to its overall share of right "
+        "answers by two cases).",
+        "",
+        "| it says | right |",
+        "|---|---|",
+    ]
+    pairs = zip(config["options"], config["class_reliability"], strict=True)
+    lines += [f"| {key} | {share:.3f} |" for key, share in pairs]
+    cut, sets = config["abstains_below"], config["conformal"]
+    return [
+        *lines,
+        "",
+        f"It abstains below a confidence of {cut:.3f}, which the surest {ANSWERED:.0%} of the validation "
+        f"cases reach. An option is in its label set (stated coverage {sets['coverage']:.0%}) where its "
+        f"probability is at least {sets['threshold']:.3f}.",
+    ]
 
 
 def _replace(path: Path, content: bytes) -> None:
