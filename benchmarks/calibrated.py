@@ -35,7 +35,8 @@ def figures_of(run: Path, heard: str = "gsco") -> tuple[dict[str, Any], dict[str
     lines = [line for line in read_lines(folder.log) if line["arm"] != CALIBRATED]
     fit = read_calibrations(folder)[heard]
     asked = [line for line in read_lines(folder.calibration_log) if line["arm"] == heard]
-    arbiter = read_arbiter(folder) or fit_arbiter(asked, keys, fit)
+    known = read_arbiter(folder)
+    arbiter = known[0] if known else fit_arbiter(asked, keys, fit)
     lines += [
         pooled_line(line, arbiter.answer(line["case_id"], keys, voices_in(line, keys)))
         for line in lines

@@ -70,12 +70,23 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         for key, p in sorted(diagnosis.probabilities.items(), key=lambda item: -item[1]):
             answer.add_row(f"  {names[key]}", f"{100 * p:5.1f} %", "█" * round(30 * p))
         console.print(answer)
+    if diagnosis.label_set is not None and diagnosis.coverage is not None:
+        members = ", ".join(names[key] for key in diagnosis.label_set)
+        console.print(
+            f"{100 * diagnosis.coverage:.0f} % label set: {members}"
+            + ("  [yellow]too unsure: it would abstain[/]" if diagnosis.abstains else ""),
+            highlight=False,
+        )
+    weighed = any(voice.weight is not None for voice in diagnosis.voices)
     said = Table(
-        title="Who said what", title_justify="left", caption="reliability: balanced accuracy on validation"
+        title="Who said what",
+        title_justify="left",
+        caption="reliability: balanced accuracy on validation; when it says so: share of right answers there "
+        "when it says this option" + ("; weight: in the pool of all voices" if weighed else ""),
     )
     for heading in ("who", "says"):
         said.add_column(heading)
-    for heading in ("probability", "reliability"):
+    for heading in ("probability", "reliability", "when it says so", *(["weight"] if weighed else [])):
         said.add_column(heading, justify="right")
     kind = diagnosis.voices[0].kind
     for voice in diagnosis.voices:
@@ -85,8 +96,11 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         said.add_row(
             escape(arm_name(voice.name)),
             "no answer could be read" if voice.choice is None else names[voice.choice],
-            "–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %",
+            ("–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %")
+            + (" (abstains)" if voice.abstains else ""),
             "" if voice.reliability is None else f"{voice.reliability:.2f}",
+            "" if voice.trust is None else f"{voice.trust:.2f}",
+            *([] if not weighed else ["" if voice.weight is None else f"{voice.weight:.2f}"]),
         )
     console.print(said)
     similar = Table(title="Similar known cases", title_justify="left")

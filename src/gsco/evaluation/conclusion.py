@@ -131,6 +131,7 @@ def _extras(
         "leakage": leakage
         and {"found": leakage["summary"], "rule": leakage["rule"], "purged": len(leakage["purged"])},
         "calibration": work.folder.read_json("calibration.json"),
+        "pool": work.folder.read_json("pool.json"),
         "skipped": record["skipped"],
         "notes": list(notes),
         "images": _known_images(work, lines, dataset),

@@ -39,7 +39,8 @@ def pool_answers(
     folder = work.folder
     with work.stage("pooling all voices") as step:
         asked = folder.recover_log(folder.calibration_log)
-        arbiter = read_arbiter(folder) or _fit(work, keys, asked, heard, fits[heard])
+        known = read_arbiter(folder)
+        arbiter = known[0] if known else _fit(work, keys, asked, heard, fits[heard])
         done = {line["case_id"] for line in lines if line["arm"] == CALIBRATED}
         fresh = [
             pooled_line(line, arbiter.answer(line["case_id"], keys, voices_in(line, keys)))
@@ -51,10 +52,10 @@ def pool_answers(
     return [*lines, *fresh]
 
 
-def read_arbiter(folder: RunFolder) -> Arbiter | None:
-    """What a run pooled by; None where it did not."""
+def read_arbiter(folder: RunFolder) -> tuple[Arbiter, str] | None:
+    """What a run pooled by, and the arm whose answer is the generalist's voice; None where it did not."""
     found = folder.read_json(_FILE)
-    return None if found is None else Arbiter.from_dict(found)
+    return None if found is None else (Arbiter.from_dict(found), str(found["generalist_arm"]))
 
 
 def fit_arbiter(

@@ -233,7 +233,8 @@ def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tup
     said: dict[str | None, list[Voice]] = {}
     for line in lines:
         p = (line.get("probabilities") or {}).get(line["prediction"])
-        voice = Voice(line["arm"], arm_name(line["arm"]), "" if p is None else number(p, 2))
+        sure = "" if p is None else number(p, 2) + (", would abstain" if line.get("abstains") else "")
+        voice = Voice(line["arm"], arm_name(line["arm"]), sure)
         said.setdefault(line["prediction"], []).append(voice)
     reference = lines[0]["reference"]
     order = sorted(said, key=lambda key: (key != reference, key is None, -len(said[key]), str(key)))
