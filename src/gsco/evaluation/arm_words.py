@@ -17,9 +17,7 @@ class ArmWords:
 
 ARMS: dict[str, ArmWords] = {
     "gsco": ArmWords("GSCo (both)", "hears specialists and similar cases", article=False),
-    "gsco_calibrated": ArmWords(
-        "GSCo, calibrated", "pools specialists, similar cases and the generalist", article=False
-    ),
+    "gsco_calibrated": ArmWords("GSCo calibrated", "all voices, weighted on validation", article=False),
     "moed": ArmWords("+ specialists (MoED)", "hears the specialists", article=False),
     "rad": ArmWords("+ similar cases (RAD)", "hears the most similar known cases", article=False),
     "generalist": ArmWords("generalist alone", "sees the image only"),

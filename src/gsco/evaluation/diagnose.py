@@ -202,10 +202,11 @@ def diagnose(
         scores = next(each.probabilities for each in answers if each.arm == heard) or {}
         said = voices_of(evidence, task.keys, tuple(scores.values()))
         pooled = arbiter.answer(case.id, task.keys, said)
-    answer = pooled if pooled is not None and arm == CALIBRATED else answers[0]
-    others = (*answers[:1], *([pooled] if pooled else []), *answers[1:])
-    voices = [answer, *(each for each in others if each is not answer)]
-    voices += controls(case, task, evidence, best=best)
+    spoken = list(answers)
+    if pooled is not None:
+        spoken.insert(0 if arm == CALIBRATED else len(spoken), pooled)
+    answer = spoken[0]
+    voices = [*spoken, *controls(case, task, evidence, best=best)]
     weights = {} if arbiter is None else _weights(arbiter, heard)
     return Diagnosis(
         image=str(image),

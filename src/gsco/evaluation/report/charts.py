@@ -125,7 +125,7 @@ def risk_curves(curves: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Mark
         body += f'<polyline class="risk risk-{number_}" points="{points}">'
         body += f"<title>{escape(name)}</title></polyline>"
     for t in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        body += f'<text class="tick" x="{x(t)}" y="{bottom + 14}" text-anchor="middle">{t:.0%}</text>'
+        body += f'<text class="tick" x="{x(t)}" y="{bottom + 14}" text-anchor="middle">{100 * t:.0f} %</text>'
     body += f'<text class="tick" x="{x(0.5)}" y="{bottom + 29}" text-anchor="middle">'
     body += "answered, surest first</text>"
     told = "; ".join(f"{name}: {100 * curve[-1][1]:.1f} % of all answers wrong" for name, curve in curves)

@@ -22,8 +22,8 @@ MAX_CASES = 60
 _PICTURED_CONTROLS = ("best_specialist", "mean_probability")
 _GROUPS = (
     ("generalist", "Asking the generalist"),
-    ("pool", "All voices pooled, calibrated on validation"),
-    ("control", "Controls: the same evidence without it"),
+    ("pool", "The generalist as one voice among others"),
+    ("control", "Controls: the same evidence without the generalist"),
     ("specialist", "Each specialist"),
 )
 _TABLED = ("accuracy", "balanced_accuracy", "auc", "ece", "brier")
@@ -262,7 +262,10 @@ def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     out = []
-    for name in (CALIBRATED, *_pictured(metrics)):
+    pictured = _pictured(metrics)
+    if CALIBRATED in answers:  # in the place of the best specialist: three panels are a row
+        pictured = (CALIBRATED, *(name for name in pictured if name != "best_specialist"))
+    for name in pictured:
         bins = charts.reliability_bins(answers[name]) if name in answers else None
         if bins is not None:
             label = arm_name(name)
