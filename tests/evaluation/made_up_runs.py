@@ -72,6 +72,7 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
         said = {name: draw(skill) for name, skill in GENERALISTS.items()}
         arms: dict[str, tuple[str, np.ndarray]] = {
             **{name: ("generalist", p) for name, p in said.items()},
+            "gsco_calibrated": ("pool", (mean * said["gsco"] + 0.02) / (mean * said["gsco"] + 0.02).sum()),
             "best_specialist": ("control", opinions["fine-tuned"]),
             "majority_vote": ("control", votes),
             "mean_probability": ("control", mean),
@@ -107,6 +108,9 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
                     "image": case_id,
                 }
             )
+            if kind == "pool":
+                inside = [key for key, share in zip(keys, p, strict=True) if share >= 0.2]
+                lines[-1] |= {"label_set": inside or [prediction], "abstains": bool(p.max() < 0.6)}
     metrics = summarise(
         lines,
         dataset="made-up",
@@ -152,6 +156,19 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
             "calibration": {
                 "schema": 1,
                 "arms": {"gsco": {"n": 48, "temperature": 1.4321}},
+            },
+            "pool": {
+                "schema": 1,
+                "generalist_arm": "gsco",
+                "n": 48,
+                "weights": {
+                    **{f"specialist:{name}": skill / 8 for name, skill in SPECIALISTS.items()},
+                    "neighbour_vote": 0.0,
+                    "generalist": 0.31,
+                },
+                "sets": {"coverage": 0.9, "threshold": 0.2, "n": 48},
+                "abstains_below": 0.6,
+                "answered": 0.8,
             },
             "skipped": ["images/broken_7.png: is truncated"],
             "images": {case_id: case_id for case_id in ids},

@@ -88,7 +88,7 @@ def test_it_pools_as_the_run_pooled(finished_run: Path, phantom_folder: Path, fe
     out = Console(file=io.StringIO(), width=120)
     show_diagnosis(out, said)
     shown = out.file.getvalue()  # type: ignore[attr-defined]
-    assert "90 % label set: " in shown
+    assert "90 % label set (GSCo calibrated): " in shown
     assert "weight" in shown
 
 
@@ -196,7 +196,8 @@ class TestCommand:
         said = json.loads(capsys.readouterr().out)
         assert said["notice"] == "Research use only, not a medical device."
         assert said["image"] == str(stranger)
-        assert {voice["kind"] for voice in said["voices"]} == {"generalist", "specialist", "control"}
+        kinds = {voice["kind"] for voice in said["voices"]}
+        assert kinds == {"generalist", "pool", "specialist", "control"}
 
     def test_a_person_reads_answer_voices_and_similar_cases(
         self, stranger: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]

@@ -56,6 +56,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from gsco.collaboration import CALIBRATED
     from gsco.evaluation.arm_words import arm_name
 
     names = {option.key: escape(option.name) for option in diagnosis.options}
@@ -73,20 +74,23 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     if diagnosis.label_set is not None and diagnosis.coverage is not None:
         members = ", ".join(names[key] for key in diagnosis.label_set)
         console.print(
-            f"{100 * diagnosis.coverage:.0f} % label set: {members}"
+            f"{100 * diagnosis.coverage:.0f} % label set ({arm_name(CALIBRATED)}): {members}"
             + ("  [yellow]too unsure: it would abstain[/]" if diagnosis.abstains else ""),
             highlight=False,
         )
+    judged = any(voice.trust is not None for voice in diagnosis.voices)
     weighed = any(voice.weight is not None for voice in diagnosis.voices)
     said = Table(
         title="Who said what",
         title_justify="left",
-        caption="reliability: balanced accuracy on validation; when it says so: share of right answers there "
-        "when it says this option" + ("; weight: in the pool of all voices" if weighed else ""),
+        caption="reliability: balanced accuracy on validation"
+        + ("; when it says so: share right there when it says this option" if judged else "")
+        + ("; weight: in the pool of all voices" if weighed else ""),
     )
     for heading in ("who", "says"):
         said.add_column(heading)
-    for heading in ("probability", "reliability", "when it says so", *(["weight"] if weighed else [])):
+    extra = [*(["when it says so"] if judged else []), *(["weight"] if weighed else [])]
+    for heading in ("probability", "reliability", *extra):
         said.add_column(heading, justify="right")
     kind = diagnosis.voices[0].kind
     for voice in diagnosis.voices:
@@ -99,7 +103,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
             ("–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %")
             + (" (abstains)" if voice.abstains else ""),
             "" if voice.reliability is None else f"{voice.reliability:.2f}",
-            "" if voice.trust is None else f"{voice.trust:.2f}",
+            *([] if not judged else ["" if voice.trust is None else f"{voice.trust:.2f}"]),
             *([] if not weighed else ["" if voice.weight is None else f"{voice.weight:.2f}"]),
         )
     console.print(said)
