@@ -50,7 +50,7 @@ def figures_of(run: Path, heard: str = "gsco") -> tuple[dict[str, Any], dict[str
         options=record["task"]["options"],
         comparisons=((CALIBRATED, "mean_probability"), (CALIBRATED, "gsco")),
     )
-    metrics["fitted_on"] = arbiter.pool.n
+    metrics["fitted_on"] = arbiter.sets.n
     return metrics, dict(zip(arbiter.pool.voices, arbiter.pool.weights, strict=True))
 
 

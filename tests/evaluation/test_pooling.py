@@ -124,6 +124,23 @@ def test_there_is_no_such_arm_where_no_answer_is_calibrated(
     assert not (tmp_path / "run" / "pool.json").exists()
 
 
+def test_out_of_fold_opinions_enter_the_weights_alone(
+    phantom_folder: Path, feature_cache: Path, finished_run: Path, tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    run = tmp_path / "run"
+    gsco.run(RunConfig(data=phantom_folder, **quick, pool_folds=2), run, cache=feature_cache)
+    made, plain = (json.loads((each / "pool.json").read_text()) for each in (run, finished_run))
+    train = gsco.load_dataset(phantom_folder).split("train")
+    assert (made["out_of_fold"], plain["out_of_fold"]) == (len(train), 0)
+    assert made["n"] == plain["n"] + len(train)
+    assert made["sets"]["n"] == plain["sets"]["n"]
+    assert made["weights"] != plain["weights"]
+    pool = (run / "pool.json").read_bytes()
+    (run / "pool.json").unlink()
+    gsco.resume(run, cache=tmp_path / "fresh")  # from nothing, the same
+    assert (run / "pool.json").read_bytes() == pool
+
+
 def test_without_the_arm_gsco_the_fullest_one_is_heard(
     phantom_folder: Path, feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
 ) -> None:

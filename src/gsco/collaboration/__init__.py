@@ -1,7 +1,7 @@
 """Collaboration: evidence + prompt template + generalist → answer."""
 
 from gsco.collaboration.answer import Answer
-from gsco.collaboration.arbitration import CALIBRATED, Arbiter
+from gsco.collaboration.arbitration import CALIBRATED, Arbiter, Spoken
 from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.pool import Pool, voices_of
@@ -19,6 +19,7 @@ __all__ = [
     "Evidence",
     "Pool",
     "Prompt",
+    "Spoken",
     "Temperature",
     "Template",
     "controls",

@@ -20,6 +20,19 @@ FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken:
+    """What voices say about n labelled cases.
+
+    Attributes:
+        said: by voice, shape (n, n_options).
+        targets: option positions, shape (n,).
+    """
+
+    said: Mapping[str, Floats]
+    targets: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Arbiter:
     """Pools what is said about a case, and knows how far the outcome can be trusted.
 
@@ -41,6 +54,7 @@ class Arbiter:
         targets: Sequence[int] | NDArray[np.int64],
         groups: Sequence[str],
         *,
+        more: Spoken | None = None,
         seed: int = 0,
     ) -> Arbiter:
         """Fit the weights on all cases; sets and abstention on answers to cases held out of a fit.
@@ -53,12 +67,14 @@ class Arbiter:
             said: what each voice says about n cases, shape (n, n_options).
             targets: n true option positions.
             groups: what stays together of n cases (the patient).
+            more: what was said about further labelled cases, for the weights alone: sets and abstention
+                are about the voices as they are in use, and these may be stand-ins (out of fold).
             seed: of the folds.
         """
         truth = np.asarray(targets, dtype=np.int64)
-        held = _held_out(said, truth, groups, seed)
+        held = _held_out(said, truth, groups, more, seed)
         return cls(
-            Pool.fit(said, truth),
+            _pool(said, truth, more),
             ConformalSets.fit(held, truth, coverage=COVERAGE),
             cut_of_share(held.max(axis=1), ANSWERED),
         )
@@ -101,17 +117,31 @@ class Arbiter:
         return cls(pool, ConformalSets.from_dict(values["sets"]), float(values["abstains_below"]))
 
 
+def _pool(said: Mapping[str, Floats], truth: NDArray[np.int64], more: Spoken | None) -> Pool:
+    """The pool of all these cases; a voice that says nothing about the further ones is even there."""
+    if more is None:
+        return Pool.fit(said, truth)
+    n, options = len(more.targets), next(iter(said.values())).shape[1]
+    even = np.full((n, options), 1 / options)
+    joined = {name: np.concatenate([p, more.said.get(name, even)]) for name, p in said.items()}
+    return Pool.fit(joined, np.concatenate([truth, more.targets]))
+
+
 def _held_out(
-    said: Mapping[str, Floats], truth: NDArray[np.int64], groups: Sequence[str], seed: int
+    said: Mapping[str, Floats],
+    truth: NDArray[np.int64],
+    groups: Sequence[str],
+    more: Spoken | None,
+    seed: int,
 ) -> Floats:
     """Each case's pooled probabilities from weights fitted on other patients, shape (n, n_options)."""
     folds = min(FOLDS, len(set(groups)), max(Counter(truth.tolist()).values(), default=0))
     out = np.zeros(np.shape(next(iter(said.values()))))
     if folds < 2:
-        return Pool.fit({name: p[:0] for name, p in said.items()}, []).apply(said)
+        return _pool({name: p[:0] for name, p in said.items()}, truth[:0], more).apply(said)
     assigned = grouped_folds(truth, groups, folds=folds, seed=seed)
     for number in range(folds):
         held, rest = assigned == number, assigned != number
-        pool = Pool.fit({name: p[rest] for name, p in said.items()}, truth[rest])
+        pool = _pool({name: p[rest] for name, p in said.items()}, truth[rest], more)
         out[held] = pool.apply({name: p[held] for name, p in said.items()})
     return out

@@ -172,7 +172,7 @@ def _execute(
     fits = calibrate(work, cases, parts, asked)
     evidence = gather_evidence(work, cases, parts, config.split)
     lines = answer_cases(work, dataset, cases, evidence, best=parts.best, generalist=asked, calibrations=fits)
-    lines = pool_answers(work, dataset.task.keys, lines, fits)
+    lines = pool_answers(work, parts, lines, fits)
     return conclude(work, lines, dataset=dataset)
 
 

@@ -47,7 +47,7 @@ def sureness(metrics: Mapping[str, Any], pool: Mapping[str, Any] | None) -> dict
         "sentences": _sentences(metrics, pool),
         "weights": _weights(pool),
         "heard": None if pool is None else arm_name(pool["generalist_arm"]),
-        "n": None if pool is None else pool["n"],
+        "fitted_on": None if pool is None else _fitted_on(pool),
     }
 
 
@@ -77,6 +77,12 @@ def _sentences(metrics: Mapping[str, Any], pool: Mapping[str, Any] | None) -> li
             + f"Of the answers it gives {_percent(left['accuracy'])} are right."
         )
     return out
+
+
+def _fitted_on(pool: Mapping[str, Any]) -> str:
+    beside = pool.get("out_of_fold", 0)
+    cases = f"{pool['n'] - beside} validation cases"
+    return f"{cases} and {beside} training cases, out of fold" if beside else cases
 
 
 def _weights(pool: Mapping[str, Any] | None) -> list[dict[str, Any]]:
