@@ -14,9 +14,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gsco.collaboration import CALIBRATED
 from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.logline import pooled_line
+from gsco.evaluation.metrics import ECE_BINS
 from gsco.evaluation.pooling import fit_arbiter, read_arbiter, voices_in
 from gsco.evaluation.runfolder import RunFolder
 from gsco.evaluation.summary import summarise
@@ -51,7 +54,23 @@ def figures_of(run: Path, heard: str = "gsco") -> tuple[dict[str, Any], dict[str
         comparisons=((CALIBRATED, "mean_probability"), (CALIBRATED, "gsco")),
     )
     metrics["fitted_on"] = arbiter.sets.n
+    metrics["by_chance"] = ece_by_chance([line for line in lines if line["arm"] == CALIBRATED])
     return metrics, dict(zip(arbiter.pool.voices, arbiter.pool.weights, strict=True))
+
+
+def ece_by_chance(lines: list[dict[str, Any]], draws: int = 500) -> tuple[float, float]:
+    """Mean and 95 % quantile of the ECE of these very probabilities, were they all exactly true.
+
+    An ECE is never 0 on few cases: in each bin the share of right answers scatters around the confidence.
+    """
+    confidence = np.array([max(line["probabilities"].values()) for line in lines])
+    rng = np.random.default_rng(0)
+    bins = np.clip(np.ceil(confidence * ECE_BINS - 1e-9).astype(int) - 1, 0, ECE_BINS - 1)
+    found = []
+    for _ in range(draws):
+        gap = np.bincount(bins, confidence - (rng.random(len(confidence)) < confidence))
+        found.append(np.abs(gap).sum() / len(confidence))
+    return float(np.mean(found)), float(np.quantile(found, 0.95))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -67,9 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     found = {run.name: figures_of(run) for run in parser.parse_args().runs}
-    print("macro-F1 with 95 % interval over patients; ECE; n: answered / fitted on")
-    print(f"| set | n | {' | '.join((CALIBRATED, *BESIDE))} | ECE | ECE of mean_probability |")
-    print("|---|---|" + "---|" * (len(BESIDE) + 3))
+    print("macro-F1 with 95 % interval over patients; n: answered / fitted on; ECE, and what it would be by")
+    print("chance if every probability were exact (mean, 95 % quantile)")
+    print(f"| set | n | {' | '.join((CALIBRATED, *BESIDE))} | ECE | by chance | of mean_probability |")
+    print("|---|---|" + "---|" * (len(BESIDE) + 4))
     total = dict.fromkeys((CALIBRATED, *BESIDE), 0.0)
     for name, (metrics, _) in found.items():
         cells = []
@@ -78,8 +98,9 @@ def main() -> None:
             total[arm] += f1["value"] / len(found)
             cells.append(f"{number(f1['value'])} ({number(f1['low'])}–{number(f1['high'])})")
         ece = [number(metrics["arms"][arm]["ece"]["value"]) for arm in (CALIBRATED, "mean_probability")]
+        ece.insert(1, "{:.3f}, at most {:.3f}".format(*metrics["by_chance"]))
         print(f"| {name} | {metrics['n']} / {metrics['fitted_on']} | {' | '.join([*cells, *ece])} |")
-    print(f"| mean | | {' | '.join(number(value) for value in total.values())} | | |")
+    print(f"| mean | | {' | '.join(number(value) for value in total.values())} | | | |")
     print("\nDifference in macro-F1 with 95 % interval; sets of stated coverage 90 %; the surest 80 %")
     print(
         "| set | − mean_probability | − gsco | coverage (± 95 % by chance) | set size | single | errors "
