@@ -63,7 +63,13 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
         nearest = np.bincount([keys.index(x["labels"][0]) for x in neighbours], minlength=len(keys))
         evidence = {
             "opinions": [
-                {"specialist": name, "probabilities": [round(float(x), 4) for x in p], "reliability": 0.81}
+                {
+                    "specialist": name,
+                    "probabilities": [round(float(x), 4) for x in p],
+                    "reliability": 0.81,
+                    "class_reliability": [0.7, 0.8, 0.9][: len(keys)] if len(keys) <= 3 else None,
+                    "abstains": bool(p.max() < 0.45),
+                }
                 for name, p in opinions.items()
             ],
             "neighbours": neighbours,

@@ -80,7 +80,7 @@ def test_the_figures_say_what_its_sets_and_its_abstention_did(finished_run: Path
     assert compared >= {("gsco_calibrated", "mean_probability"), ("gsco_calibrated", "gsco")}
     page = (finished_run / "report.html").read_text(encoding="utf-8")
     assert "How much each voice is worth here" in page
-    assert "label sets, stated to hold the true option in 90 %" in page
+    assert "label sets, stated to hold the true option in 90\u00a0%" in page
 
 
 def test_a_run_made_before_the_arm_is_shown_without_it(finished_run: Path, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ class OpinionRow:
     name: str
     reliability: str
     cells: tuple[tuple[str, float, bool], ...]  # text, percent, highest?
+    trust: str  # how often it is right on validation when it says this
+    abstains: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +254,13 @@ def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tup
 def _opinion(opinion: Mapping[str, Any]) -> OpinionRow:
     p = [float(x) for x in opinion["probabilities"]]
     best = max(range(len(p)), key=lambda i: p[i]) if p else -1
-    reliability = opinion.get("reliability")
+    reliability, shares = opinion.get("reliability"), opinion.get("class_reliability")
     return OpinionRow(
         name=str(opinion["specialist"]),
         reliability="" if reliability is None else number(reliability, 2),
         cells=tuple(
             (number(x, 2), round(100 * min(1.0, max(0.0, x)), 1), i == best) for i, x in enumerate(p)
         ),
+        trust=number(shares[best], 2) if shares else "",
+        abstains=bool(opinion.get("abstains")),
     )

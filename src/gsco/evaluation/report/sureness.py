@@ -52,7 +52,7 @@ def sureness(metrics: Mapping[str, Any], pool: Mapping[str, Any] | None) -> dict
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{round(100 * share)} %"
+    return "–" if share is None else f"{round(100 * share)}\u00a0%"
 
 
 def _sentences(metrics: Mapping[str, Any], pool: Mapping[str, Any] | None) -> list[str]:
@@ -65,7 +65,7 @@ def _sentences(metrics: Mapping[str, Any], pool: Mapping[str, Any] | None) -> li
     if sets:
         out.append(
             f"Its label sets, stated to hold the true option in {_percent(pool['sets']['coverage'])} of "
-            f"cases, hold it in {100 * sets['coverage']:.1f} % of these {arm['n']}. They name "
+            f"cases, hold it in {100 * sets['coverage']:.1f}\u00a0% of these {arm['n']}. They name "
             f"{sets['mean_size']:.2f} options on average; {_percent(sets['single'])} of them name one."
         )
     if left:
