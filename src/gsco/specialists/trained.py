@@ -214,7 +214,7 @@ class TrainedSpecialist(ABC):
             return
         self.temperature = fit_temperature(logits, job.val_targets)
         probabilities = self.calibrated(logits)
-        self.val_metrics = judge(probabilities, job.val_targets)
+        self.val_metrics = judge(probabilities, job.val_targets, ordinal=job.dataset.task.ordinal)
         self.reliability = self.val_metrics["balanced_accuracy"]
         self.class_reliability = class_reliability(probabilities, job.val_targets)
         self.abstains_below = cut_of_share(probabilities.max(axis=1), ANSWERED)
