@@ -59,8 +59,9 @@ def test_the_section_on_sure_answers_says_what_the_figures_say(given: dict[str, 
     assert [row["name"] for row in found["rows"]] == ["GSCo calibrated", "GSCo (both)", "mean probability"]
     removed = round(100 * arm["selective"]["errors_removed"])
     assert found["rows"][0]["removed"] == f"{removed}\u00a0%"
-    assert f"hold it in {100 * arm['sets']['coverage']:.1f}\u00a0% of these {arm['n']}" in found["sentences"][0]
-    assert f"abstains on {round(100 * arm['abstained']['share'])}\u00a0% of the cases" in found["sentences"][1]
+    held, left = 100 * arm["sets"]["coverage"], round(100 * arm["abstained"]["share"])
+    assert f"hold it in {held:.1f}\u00a0% of these {arm['n']}" in found["sentences"][0]
+    assert f"abstains on {left}\u00a0% of the cases" in found["sentences"][1]
     weights = [row["name"] for row in found["weights"]]
     assert weights[0] == "fine-tuned"
     assert weights[-1] == "the similar cases' vote"

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.evaluation.metrics import Floats
+from gsco.specialists.conformal import ANSWERED
 
-ANSWERED = 0.8
 CURVE = tuple(k / 20 for k in range(1, 21))
 """Shares of the cases at which the curve is written down."""
 
