@@ -133,6 +133,7 @@ def _extras(
         and {"found": leakage["summary"], "rule": leakage["rule"], "purged": len(leakage["purged"])},
         "calibration": work.folder.read_json("calibration.json"),
         "foreign": sign_facts(work.folder),
+        "pool": work.folder.read_json("pool.json"),
         "skipped": record["skipped"],
         "notes": list(notes),
         "images": _known_images(work, lines, dataset),

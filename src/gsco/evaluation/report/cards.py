@@ -42,6 +42,8 @@ class OpinionRow:
     name: str
     reliability: str
     cells: tuple[tuple[str, float, bool], ...]  # text, percent, highest?
+    trust: str  # how often it is right on validation when it says this
+    abstains: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,8 @@ def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tup
     said: dict[str | None, list[Voice]] = {}
     for line in lines:
         p = (line.get("probabilities") or {}).get(line["prediction"])
-        voice = Voice(line["arm"], arm_name(line["arm"]), "" if p is None else number(p, 2))
+        sure = "" if p is None else number(p, 2) + (", would abstain" if line.get("abstains") else "")
+        voice = Voice(line["arm"], arm_name(line["arm"]), sure)
         said.setdefault(line["prediction"], []).append(voice)
     reference = lines[0]["reference"]
     order = sorted(said, key=lambda key: (key != reference, key is None, -len(said[key]), str(key)))
@@ -259,11 +262,13 @@ def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tup
 def _opinion(opinion: Mapping[str, Any]) -> OpinionRow:
     p = [float(x) for x in opinion["probabilities"]]
     best = max(range(len(p)), key=lambda i: p[i]) if p else -1
-    reliability = opinion.get("reliability")
+    reliability, shares = opinion.get("reliability"), opinion.get("class_reliability")
     return OpinionRow(
         name=str(opinion["specialist"]),
         reliability="" if reliability is None else number(reliability, 2),
         cells=tuple(
             (number(x, 2), round(100 * min(1.0, max(0.0, x)), 1), i == best) for i, x in enumerate(p)
         ),
+        trust=number(shares[best], 2) if shares else "",
+        abstains=bool(opinion.get("abstains")),
     )
