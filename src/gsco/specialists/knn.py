@@ -59,17 +59,28 @@ class NearestNeighbours(FeatureSpecialist):
         length = np.linalg.norm(centred, axis=1, keepdims=True)
         return np.asarray(centred / np.maximum(length, 1e-12), dtype=np.float32)
 
+    def voters(self, query: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Rows of the bank that vote about a centred feature vector of length 1, and their weights."""
+        rows, weights = self._voters((self.bank @ query.astype(np.float32))[None], self.k)
+        return rows[0], weights[0]
+
+    def _voters(
+        self, similarity: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Similarities to the bank (N, bank) to the k nearest rows and their weights, each (N, k)."""
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, similarity.shape[1])]
+        near = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
+        weights = np.exp(_SHARPNESS * (near - near[:, :1]))
+        by_class = class_weights(self.labels, len(self.options))
+        return order, weights * np.isfinite(near) * by_class[self.labels[order]]
+
     def _vote(self, similarity: NDArray[np.float32], k: int) -> NDArray[np.float64]:
         """Similarities to the bank (N, bank) to log vote shares (N, options)."""
         n_options = len(self.options)
-        k = min(k, similarity.shape[1])
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-        near = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
-        weights = np.exp(_SHARPNESS * (near - near[:, :1]))
-        weights = weights * np.isfinite(near) * class_weights(self.labels, n_options)[self.labels[order]]
+        order, weights = self._voters(similarity, k)
         prior = np.bincount(self.labels, minlength=n_options) + 1.0
         votes = np.tile(_PRIOR * prior / prior.sum(), (len(similarity), 1))
-        for column in range(k):
+        for column in range(order.shape[1]):
             votes[np.arange(len(votes)), self.labels[order[:, column]]] += weights[:, column]
         return np.asarray(np.log(votes / votes.sum(axis=1, keepdims=True)))
 

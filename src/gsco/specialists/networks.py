@@ -87,18 +87,23 @@ class NetworkSpecialist(TrainedSpecialist):
         }
         self._network = None
 
+    def unfused(self) -> nn.Module:
+        """A copy of the network as it was trained, in eval mode; gradients pass through it."""
+        model = build(self.architecture, len(self.options))
+        state = {key: torch.from_numpy(np.array(value)) for key, value in self._state.items()}
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        wrong = [key for key in missing if not key.endswith("num_batches_tracked")] + list(unexpected)
+        if wrong:
+            raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
+        return model.eval()
+
     @property
     def network(self) -> Backbone:
         """The network, ready for inference."""
         if self._network is None:
-            model = build(self.architecture, len(self.options))
-            state = {key: torch.from_numpy(np.array(value)) for key, value in self._state.items()}
-            missing, unexpected = model.load_state_dict(state, strict=False)
-            wrong = [key for key in missing if not key.endswith("num_batches_tracked")] + list(unexpected)
-            if wrong:
-                raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
+            model = self.unfused()
             self._network = Backbone(
-                model.eval(), name=self.architecture, size=self.size, mean=self.mean, std=self.std
+                model, name=self.architecture, size=self.size, mean=self.mean, std=self.std
             )
         return self._network
 
