@@ -7,6 +7,7 @@ block no longer count, so these are the tokens that go into its attention.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class GradCAM:
 
     def __init__(self, model: nn.Module) -> None:
         try:
-            import captum.attr
+            import captum.attr  # type: ignore[import-untyped]
         except ImportError:
             raise ModelError(
                 "heat maps of networks need captum", remedy="Install it: pip install 'gsco[explain]'."
@@ -76,7 +77,7 @@ class GradCAM:
                 return spy(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
             tokens = output[:, self._prefix :].transpose(1, 2)
             side = round(tokens.shape[2] ** 0.5)
-            passed = spy(tokens.unflatten(2, (side, side))).flatten(2).transpose(1, 2)
+            passed = spy(tokens.reshape(*tokens.shape[:2], side, side)).flatten(2).transpose(1, 2)
             return torch.cat([output[:, : self._prefix], passed], dim=1)
 
         hook = module.register_forward_hook(through)
@@ -110,9 +111,8 @@ class GradCAM:
             for name, module, output in seen
             if calls[name] == 1 and output.requires_grad and self._fits(module, output, shape)
         ]
-        gradients = torch.autograd.grad(
-            logits[0, option], [output for _, output in fitting], allow_unused=True
-        )
+        outputs = [output for _, output in fitting]
+        gradients = torch.autograd.grad(logits[0, option], outputs, allow_unused=True) if outputs else ()
         alive = [
             (name, self._side(output))
             for (name, output), gradient in zip(fitting, gradients, strict=True)
@@ -148,7 +148,7 @@ class GradCAM:
 
     def _side(self, output: torch.Tensor) -> int:
         if output.ndim == 3:
-            return round((output.shape[1] - self._prefix) ** 0.5)
+            return round(math.sqrt(output.shape[1] - self._prefix))
         return int(output.shape[1] if self._is_nhwc(output) else output.shape[2])
 
     def _counts(self, gradient: torch.Tensor) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -160,11 +159,11 @@ class NetworkExplainer(Explainer):
 
     method = "grad-cam"
 
-    @cached_property
-    def _gradcam(self) -> Any:
+    def __init__(self, specialist: NetworkSpecialist) -> None:
         from gsco.specialists.gradcam import GradCAM
 
-        return GradCAM(self.specialist.unfused())
+        super().__init__(specialist)
+        self._gradcam = GradCAM(specialist.unfused())
 
     def evidence(self, image: ImageRef, option: int) -> NDArray[np.floating[Any]]:
         """Positive evidence, (h, w)."""
