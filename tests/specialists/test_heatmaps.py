@@ -192,7 +192,9 @@ def test_what_has_no_map_says_so(
         heatmap(Foreign(), image)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(ModelError, match=r"need captum. Install it: pip install 'gsco\[explain\]'"):
+    with pytest.raises(
+        ModelError, match=r"need captum, which is not installed. Install it: pip install 'gsco\[explain\]'"
+    ):
         heatmap(team["small_cnn"], image)
     heatmap(team["linear_probe"], image)  # needs nothing more
 
@@ -204,7 +206,7 @@ def test_places_stay_where_they_are() -> None:
     row, column = np.unravel_index(values.argmax(), values.shape)
     assert row < 3
     assert column > 35
-    assert values[10:].max() == 0
+    assert values[10:].max() < 0.01
     assert not spread(-np.ones((4, 4)), (8, 8)).any()
     assert not spread(np.full((4, 4), np.nan), (8, 8)).any()
 

@@ -82,7 +82,7 @@ def explainers(
         try:
             made.append(explainer(specialist))
         except ModelError as error:
-            progress.note(str(error))
+            progress.note(error.what)
     if needed and not made:
         raise ModelError(
             "none of the specialists has a heat map", remedy="Add a linear_probe or a network to the team."
@@ -98,12 +98,12 @@ def stored_heatmap(folder: Path, case_id: str, specialist: str) -> StoredHeatmap
         with Image.open(_path(folder, case_id, specialist)) as picture:
             picture.load()
             text = dict(getattr(picture, "text", {}))
-            values = np.asarray(picture.convert("L"), dtype=np.float32) / 255
+            values = np.asarray(picture.convert("L"), dtype=np.float32)
     except (OSError, ValueError, SyntaxError):  # Pillow raises SyntaxError for some broken PNGs
         return None
     if text.get("case") != case_id or text.get("specialist") != specialist or "option" not in text:
         return None
-    return StoredHeatmap(values, text["option"], text.get("method", ""))
+    return StoredHeatmap((values / 255).astype(np.float32), text["option"], text.get("method", ""))
 
 
 def save_heatmaps(path: Path, diagnosis: Diagnosis) -> None:

@@ -40,7 +40,8 @@ class GradCAM:
             import captum.attr  # type: ignore[import-untyped]
         except ImportError:
             raise ModelError(
-                "heat maps of networks need captum", remedy="Install it: pip install 'gsco[explain]'."
+                "heat maps of networks need captum, which is not installed",
+                remedy="Install it: pip install 'gsco[explain]'.",
             ) from None
         self._captum = captum.attr
         self.model = model.eval().requires_grad_(False)

@@ -212,7 +212,8 @@ class NeighbourExplainer(PooledExplainer):
         if not mine.any():
             return np.zeros(places.shape[:2])
         towards = np.average(head.bank[rows[mine]].astype(np.float64), axis=0, weights=weights[mine])
-        return places @ (towards / length)
+        share: NDArray[np.float64] = places @ (towards / length)
+        return share
 
 
 def spread(grid: NDArray[np.floating[Any]], shape: tuple[int, int]) -> NDArray[np.float32]:
