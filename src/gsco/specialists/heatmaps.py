@@ -178,7 +178,8 @@ class PooledExplainer(Explainer):
     def _places(self, image: ImageRef) -> NDArray[np.float64]:
         """Features at each position less their mean over the training cases, (h, w, channels)."""
         maps = extract(self.specialist.backbone, [image], cache=None, kind="maps")[0]
-        return np.moveaxis(maps, 0, -1).astype(np.float64) - self.specialist.mean
+        places: NDArray[np.float64] = np.moveaxis(maps, 0, -1).astype(np.float64) - self.specialist.mean
+        return places
 
 
 class LinearExplainer(PooledExplainer):
