@@ -262,3 +262,15 @@ def test_the_map_of_a_trained_network_lies_on_the_finding(tmp_path: Path) -> Non
             areas.append(inside.mean())
     assert len(shares) == 12
     assert np.mean(shares) > 1.3 * np.mean(areas)
+
+
+def test_a_padded_picture_is_cut_out_of_the_map() -> None:
+    grid = np.zeros((8, 8))
+    grid[2, 2] = 1  # upper left of the picture, which is the inner half
+    grid[0, 0] = 5  # in the padding
+    found = spread(grid, (32, 32), inner=0.5)
+    assert found.shape == (32, 32)
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    assert y < 12
+    assert x < 12
+    assert found.max() == 1

@@ -107,12 +107,18 @@ class Explainer(ABC):
         scale = min(1.0, (side or max(width, height)) / max(width, height))
         shape = (max(1, round(height * scale)), max(1, round(width * scale)))
         return Heatmap(
-            values=spread(self.evidence(image, position), shape),
+            values=spread(self.evidence(image, position), shape, inner=self._inner()),
             specialist=self.specialist.name,
             option=options[position],
             probability=float(probabilities[position]),
             method=self.method,
         )
+
+    def _inner(self) -> float:
+        """Side of the picture as a share of the network's input, which is padded around it."""
+        specialist = self.specialist
+        backbone = specialist.network if isinstance(specialist, NetworkSpecialist) else specialist.backbone
+        return float(backbone.size / (backbone.pad or backbone.size))
 
 
 def heatmap(specialist: Specialist, image: ImageRef, option: str | None = None) -> Heatmap:
@@ -139,7 +145,7 @@ def explainer(specialist: Specialist) -> Explainer:
     """What makes heat maps of this specialist, for more than one image; ModelError where it has none."""
     if isinstance(specialist, NetworkSpecialist):
         return NetworkExplainer(specialist)
-    if isinstance(specialist, FeatureSpecialist) and specialist.features != "pooled":
+    if isinstance(specialist, FeatureSpecialist) and specialist.features == "texture":
         raise ModelError(
             f"specialist {specialist.name!r} has no heat map: its features are statistics without places",
             remedy="Explain a network, a linear probe or a k-NN on pooled features.",
@@ -209,7 +215,7 @@ class NeighbourExplainer(PooledExplainer):
         query = places.mean(axis=(0, 1))
         length = max(float(np.linalg.norm(query)), 1e-12)
         rows, weights = head.voters(query / length)
-        mine = head.labels[rows] == option
+        mine = (head.labels[rows, option] > 0) if head.multi_label else (head.labels[rows] == option)
         if not mine.any():
             return np.zeros(places.shape[:2])
         towards = np.average(head.bank[rows[mine]].astype(np.float64), axis=0, weights=weights[mine])
@@ -217,13 +223,27 @@ class NeighbourExplainer(PooledExplainer):
         return share
 
 
-def spread(grid: NDArray[np.floating[Any]], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """What is positive, spread over (H, W) by bicubic interpolation and scaled to a maximum of 1."""
+def spread(
+    grid: NDArray[np.floating[Any]], shape: tuple[int, int], *, inner: float = 1.0
+) -> NDArray[np.float32]:
+    """What is positive, spread over a picture by bicubic interpolation and scaled to a maximum of 1.
+
+    Args:
+        grid: (h, w) over the network's input.
+        shape: (H, W) of the picture.
+        inner: side of the picture, which stands in the middle, as a share of the input's side.
+
+    Returns:
+        float32 (H, W); zeros where nothing is positive.
+    """
     import torch
     from torch.nn.functional import interpolate
 
     positive = torch.from_numpy(np.maximum(grid, 0).astype(np.float32))[None, None]
-    values = interpolate(positive, size=shape, mode="bicubic", align_corners=False)[0, 0].clamp_(min=0)
+    whole = (round(shape[0] / inner), round(shape[1] / inner))
+    values = interpolate(positive, size=whole, mode="bicubic", align_corners=False)[0, 0].clamp_(min=0)
+    top, left = (whole[0] - shape[0]) // 2, (whole[1] - shape[1]) // 2
+    values = values[top : top + shape[0], left : left + shape[1]]
     highest = float(values.max())
     if not np.isfinite(highest) or highest <= 0:
         return np.zeros(shape, dtype=np.float32)
