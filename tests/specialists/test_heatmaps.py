@@ -54,7 +54,7 @@ def test_the_last_maps_that_count_are_found(
         assert grid.isfinite().all()
         assert (grid >= 0).all()
     assert any(grid.std() > 0 for grid in grids)
-    assert not torch.equal(grids[0], grids[1])
+    assert len({grid.numpy().tobytes() for grid in grids}) > 1
 
 
 def test_torchvisions_alexnet_has_maps() -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gsco.specialists.backbones import Backbone, load_backbone
     from gsco.specialists.features import extract
     from gsco.specialists.folds import grouped_folds, out_of_fold
+    from gsco.specialists.heatmaps import Heatmap, heatmap
     from gsco.specialists.registry import (
         DEFAULT_TEAM,
         RECIPES,
@@ -24,10 +25,12 @@ _LAZY = {
     "DEFAULT_TEAM": "registry",
     "RECIPES": "registry",
     "Backbone": "backbones",
+    "Heatmap": "heatmaps",
     "Recipe": "registry",
     "TrainedSpecialist": "trained",
     "extract": "features",
     "grouped_folds": "folds",
+    "heatmap": "heatmaps",
     "load_backbone": "backbones",
     "load_specialist": "registry",
     "out_of_fold": "folds",
@@ -38,12 +41,14 @@ __all__ = [
     "DEFAULT_TEAM",
     "RECIPES",
     "Backbone",
+    "Heatmap",
     "Opinion",
     "Recipe",
     "Specialist",
     "TrainedSpecialist",
     "extract",
     "grouped_folds",
+    "heatmap",
     "load_backbone",
     "load_specialist",
     "opinion_of",
