@@ -36,6 +36,8 @@ COMMANDS = [
     ("models", "list"),
     ("specialist",),
     ("specialist", "train"),
+    ("specialist", "import"),
+    ("specialist", "explain"),
 ]
 
 

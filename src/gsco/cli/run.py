@@ -77,6 +77,14 @@ def run(
             rich_help_panel=_WAY,
         ),
     ] = None,
+    pool_folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Fit the pool of all voices on training cases, too, out of fold: each recipe is trained so "
+            "many times more. Default: 0, validation cases alone.",
+            rich_help_panel=_WAY,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of everything that draws. Default: 0.", rich_help_panel=_WAY)
     ] = None,
@@ -101,6 +109,10 @@ def run(
     max_broken: Annotated[
         float | None,
         typer.Option(help="Share of broken images tolerated. Default: 0.05.", rich_help_panel=_REST),
+    ] = None,
+    heatmaps: Annotated[
+        int | None,
+        typer.Option(help="Cases of the page with heat maps; 0: none. Default: 24.", rich_help_panel=_REST),
     ] = None,
     batch_cases: Annotated[
         int | None,
@@ -135,11 +147,13 @@ def run(
         "arms": tuple(arm) if arm else None,
         "neighbours": neighbours,
         "calibration_cases": calibration_cases,
+        "pool_folds": pool_folds,
         "seed": seed,
         "quick": quick,
         "leakage": leakage,
         "allow_leakage": tuple(allow_leakage) if allow_leakage else None,
         "max_broken": max_broken,
+        "heatmaps": heatmaps,
         "batch_cases": batch_cases,
         "resamples": resamples,
         "threads": threads,

@@ -56,6 +56,7 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from gsco.collaboration import CALIBRATED
     from gsco.evaluation.arm_words import arm_name
 
     names = {option.key: escape(option.name) for option in diagnosis.options}
@@ -72,12 +73,26 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         for key, p in sorted(diagnosis.probabilities.items(), key=lambda item: -item[1]):
             answer.add_row(f"  {names[key]}", f"{100 * p:5.1f} %", "█" * round(30 * p))
         console.print(answer)
+    if diagnosis.label_set is not None and diagnosis.coverage is not None:
+        members = ", ".join(names[key] for key in diagnosis.label_set)
+        console.print(
+            f"{100 * diagnosis.coverage:.0f} % label set ({arm_name(CALIBRATED)}): {members}"
+            + ("  [yellow]too unsure: it would abstain[/]" if diagnosis.abstains else ""),
+            highlight=False,
+        )
+    judged = any(voice.trust is not None for voice in diagnosis.voices)
+    weighed = any(voice.weight is not None for voice in diagnosis.voices)
     said = Table(
-        title="Who said what", title_justify="left", caption="reliability: balanced accuracy on validation"
+        title="Who said what",
+        title_justify="left",
+        caption="reliability: balanced accuracy on validation"
+        + ("; when it says so: share right there when it says this option" if judged else "")
+        + ("; weight: in the pool of all voices" if weighed else ""),
     )
     for heading in ("who", "says"):
         said.add_column(heading)
-    for heading in ("probability", "reliability"):
+    extra = [*(["when it says so"] if judged else []), *(["weight"] if weighed else [])]
+    for heading in ("probability", "reliability", *extra):
         said.add_column(heading, justify="right")
     kind = diagnosis.voices[0].kind
     for voice in diagnosis.voices:
@@ -87,8 +102,11 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         said.add_row(
             escape(arm_name(voice.name)),
             "no answer could be read" if voice.choice is None else names[voice.choice],
-            "–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %",
+            ("–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %")
+            + (" (abstains)" if voice.abstains else ""),
             "" if voice.reliability is None else f"{voice.reliability:.2f}",
+            *([] if not judged else ["" if voice.trust is None else f"{voice.trust:.2f}"]),
+            *([] if not weighed else ["" if voice.weight is None else f"{voice.weight:.2f}"]),
         )
     console.print(said)
     signs = _signs(diagnosis)

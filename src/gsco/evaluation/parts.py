@@ -25,7 +25,7 @@ from gsco.evaluation.copies import find_copies
 from gsco.evaluation.foreign import settle_sign
 from gsco.evaluation.runfolder import storage_errors, write_atomic
 from gsco.evaluation.work import Work
-from gsco.specialists import Opinion
+from gsco.specialists import opinion_of
 
 if TYPE_CHECKING:
     from gsco.retrieval import CaseIndex, ForeignSign
@@ -114,9 +114,7 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
     return [
         Evidence(
             tuple(
-                Opinion(
-                    specialist.name, tuple(map(float, probabilities[row[case.id]])), specialist.reliability
-                )
+                opinion_of(specialist, probabilities[row[case.id]])
                 for specialist, probabilities, row in opinions
             ),
             tuple(found),

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.errors import ModelError, StorageError
-from gsco.specialists.calibration import fit_temperature, judge, softmax
+from gsco.specialists.calibration import (
+    class_reliability,
+    fit_temperature,
+    fit_thresholds,
+    judge,
+    judge_labels,
+    sigmoid,
+    softmax,
+)
+from gsco.specialists.conformal import ANSWERED, COVERAGE, ConformalSets, cut_of_share
+from gsco.specialists.machine import ONE_CPU, Machine
 
 FORMAT = "gsco-specialist"
 Progress = Callable[[str, int, int], None]
@@ -33,6 +43,8 @@ class TrainingJob:
         cache: folder for features and checkpoints.
         quick: fewer epochs.
         size: side of the network's input in pixels, the recipe's own when None.
+        pad: side to which normalised pictures are padded with zeros; the recipe's own when None, 0 for none.
+        machine: device and precision of networks that are trained.
         progress: called with (what, done, in all).
         tag: what this job is, for progress lines (``"fold 1/3"``).
     """
@@ -44,6 +56,8 @@ class TrainingJob:
     cache: Path
     quick: bool = False
     size: int | None = None
+    pad: int | None = None
+    machine: Machine = ONE_CPU
     progress: Progress | None = None
     tag: str = ""
 
@@ -53,14 +67,25 @@ class TrainingJob:
         return self.dataset.task.keys
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a case may have several labels."""
+        return self.dataset.task.multi_label
+
+    @property
     def train_targets(self) -> NDArray[np.int64]:
-        """Option positions of the training cases."""
-        return np.asarray(self.dataset.targets(self.train), dtype=np.int64)
+        """Option positions of the training cases (N,), or 0/1 by label (N, options)."""
+        return self._targets(self.train)
 
     @property
     def val_targets(self) -> NDArray[np.int64]:
-        """Option positions of the validation cases."""
-        return np.asarray(self.dataset.targets(self.val), dtype=np.int64)
+        """The same of the validation cases."""
+        return self._targets(self.val)
+
+    def _targets(self, cases: tuple[Case, ...]) -> NDArray[np.int64]:
+        if not self.multi_label:
+            return np.asarray(self.dataset.targets(cases), dtype=np.int64)
+        rows = [[key in case.labels for key in self.options] for case in cases]
+        return np.asarray(rows, dtype=np.int64).reshape(len(cases), len(self.options))
 
     def with_train(self, train: tuple[Case, ...], *, tag: str = "") -> TrainingJob:
         """The same job with other training cases."""
@@ -74,6 +99,7 @@ class TrainingJob:
         content = image_keys([case.image for case in cases])
         rows = [[case.id, case.label, case.split, case.patient_id, case.group] for case in cases]
         settings = [list(self.options), self.dataset.task.modality, self.seed, self.quick, self.size]
+        settings += [self.pad, self.machine.precision]
         digest = hashlib.sha256(json.dumps([rows, settings]).encode())
         digest.update(b"".join(content))
         return digest.hexdigest()
@@ -91,20 +117,35 @@ class TrainedSpecialist(ABC):
         name: unique among the specialists of a run, file-name safe.
         recipe: the registry name it was made by (``"linear_probe:resnet18"``).
         options: option keys in the order of the probabilities.
-        temperature: by which logits are divided, fitted on validation.
+        multi_label: whether a case may have several labels; then each has a probability of its own.
+        temperature: by which logits are divided, fitted on validation (single-label tasks).
+        label_temperatures / thresholds: the same of each label, and above which probability it is said,
+            both fitted on validation; shape (options,), multi-label tasks only.
         reliability: balanced accuracy on validation, or None.
+        class_reliability: how often it is right there when it says each option, in [0, 1]; None where
+            there are no validation cases, and in multi-label tasks, as the next two.
+        abstains_below: confidence that the surest `ANSWERED` of the validation cases reach.
+        conformal: how its label sets are made.
         val_metrics: figures on validation; see `gsco.specialists.calibration.judge`.
         details: settings chosen in training, and what it was trained on; they go on the card.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, *, name: str, recipe: str, options: tuple[str, ...]) -> None:
+    def __init__(
+        self, *, name: str, recipe: str, options: tuple[str, ...], multi_label: bool = False
+    ) -> None:
         self.name = name
         self.recipe = recipe
         self.options = options
+        self.multi_label = multi_label
         self.temperature = 1.0
+        self.label_temperatures = np.ones(len(options))
+        self.thresholds = np.full(len(options), 0.5)
         self.reliability: float | None = None
+        self.class_reliability: tuple[float, ...] | None = None
+        self.abstains_below: float | None = None
+        self.conformal: ConformalSets | None = None
         self.val_metrics: dict[str, float] = {}
         self.details: dict[str, Any] = {}
 
@@ -132,13 +173,31 @@ class TrainedSpecialist(ABC):
         """Rebuild from what `_config` and `_tensors` gave; `base` holds the constructor's arguments."""
 
     def predict(self, images: Sequence[ImageRef]) -> NDArray[np.float64]:
-        """Calibrated probabilities, (N, options), rows summing to 1."""
+        """Calibrated probabilities, (N, options): rows sum to 1, or each label stands by itself."""
         if not images:
             return np.zeros((0, len(self.options)))
-        return softmax(self.logits(images), self.temperature)
+        return self.calibrated(self.logits(images))
+
+    def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What `predict` makes of logits (N, options)."""
+        if self.multi_label:
+            return sigmoid(logits, self.label_temperatures)
+        return softmax(logits, self.temperature)
+
+    def said(self, probabilities: NDArray[np.float64]) -> list[tuple[str, ...]]:
+        """The labels that calibrated probabilities (N, options) amount to, by case.
+
+        One for single-label tasks; for others those above their threshold, which may be none.
+        """
+        if self.multi_label:
+            return [
+                tuple(key for key, yes in zip(self.options, row, strict=True) if yes)
+                for row in probabilities > self.thresholds
+            ]
+        return [(self.options[int(choice)],) for choice in probabilities.argmax(axis=1)]
 
     def calibrate(self, job: TrainingJob) -> None:
-        """Fit the temperature on validation and take down the figures there."""
+        """Fit the temperature, the label sets and abstention on validation; take down the figures there."""
         self.details.update(
             dataset=job.dataset.name,
             modality=job.dataset.task.modality,
@@ -150,9 +209,28 @@ class TrainedSpecialist(ABC):
         if not job.val:
             return
         logits = self.logits([case.image for case in job.val])
+        if self.multi_label:
+            self._calibrate_labels(logits, job.val_targets)
+            return
         self.temperature = fit_temperature(logits, job.val_targets)
-        self.val_metrics = judge(softmax(logits, self.temperature), job.val_targets)
+        probabilities = self.calibrated(logits)
+        self.val_metrics = judge(probabilities, job.val_targets, ordinal=job.dataset.task.ordinal)
         self.reliability = self.val_metrics["balanced_accuracy"]
+        self.class_reliability = class_reliability(probabilities, job.val_targets)
+        self.abstains_below = cut_of_share(probabilities.max(axis=1), ANSWERED)
+        self.conformal = ConformalSets.fit(probabilities, job.val_targets, coverage=COVERAGE)
+
+    def _calibrate_labels(self, logits: NDArray[np.float64], targets: NDArray[np.int64]) -> None:
+        """A temperature and a threshold for each label that occurs and is not everywhere."""
+        for k in range(len(self.options)):
+            if 0 < targets[:, k].sum() < len(targets):
+                two = np.stack([np.zeros(len(logits)), logits[:, k]], axis=1)
+                self.label_temperatures[k] = fit_temperature(two, targets[:, k])
+        probabilities = self.calibrated(logits)
+        self.thresholds = fit_thresholds(probabilities, targets)
+        self.val_metrics = judge_labels(probabilities, targets, self.thresholds)
+        known = self.val_metrics["balanced_accuracy"]
+        self.reliability = None if math.isnan(known) else known
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json``, ``model.safetensors`` and a card (``README.md``).
@@ -171,7 +249,11 @@ class TrainedSpecialist(ABC):
             "recipe": self.recipe,
             "options": list(self.options),
             "temperature": self.temperature,
+            **self._labels_config(),
             "reliability": self.reliability,
+            "class_reliability": None if self.class_reliability is None else list(self.class_reliability),
+            "abstains_below": self.abstains_below,
+            "conformal": None if self.conformal is None else self.conformal.to_dict(),
             "val_metrics": {k: (None if math.isnan(v) else v) for k, v in self.val_metrics.items()},
             "details": self.details,
             "model": self._config(),
@@ -187,6 +269,12 @@ class TrainedSpecialist(ABC):
             raise StorageError(
                 f"cannot be written ({error.strerror})", where=str(folder), remedy="Free some space."
             ) from error
+
+    def _labels_config(self) -> dict[str, Any]:
+        if not self.multi_label:
+            return {}
+        fitted = {"temperatures": self.label_temperatures.tolist(), "thresholds": self.thresholds.tolist()}
+        return {"multi_label": True, "labels": fitted}
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, *, cache: Path | None = None) -> TrainedSpecialist:
@@ -235,10 +323,37 @@ def card(config: dict[str, Any]) -> str:
         f"| {key} | {'' if value is None else f'{value:.4g}'} |"
         for key, value in sorted(config["val_metrics"].items())
     ]
+    lines += _opinion_lines(config)
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     settings = {**config["model"], **details, "temperature": config["temperature"]}
     lines += [f"| {key} | {value} |" for key, value in sorted(settings.items())]
     return "\n".join(lines) + "\n"
+
+
+def _opinion_lines(config: dict[str, Any]) -> list[str]:
+    """What it knows about its own answers; nothing for a folder made before that was taken down."""
+    if config.get("class_reliability") is None:
+        return []
+    lines = [
+        "",
+        "## What its answers are worth",
+        "",
+        "How often it is right on validation when it says an option (drawn to its overall share of right "
+        "answers by two cases).",
+        "",
+        "| it says | right |",
+        "|---|---|",
+    ]
+    pairs = zip(config["options"], config["class_reliability"], strict=True)
+    lines += [f"| {key} | {share:.3f} |" for key, share in pairs]
+    cut, sets = config["abstains_below"], config["conformal"]
+    return [
+        *lines,
+        "",
+        f"It abstains below a confidence of {cut:.3f}, which the surest {ANSWERED:.0%} of the validation "
+        f"cases reach. An option is in its label set (stated coverage {sets['coverage']:.0%}) where its "
+        f"probability is at least {sets['threshold']:.3f}.",
+    ]
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gsco.collaboration import CALIBRATED
 from gsco.evaluation.arm_words import arm_name, arm_note, arm_rank, fullest_arm
 from gsco.evaluation.report import charts, wording
 from gsco.evaluation.report.cards import make_cards
+from gsco.evaluation.report.heat import Stored, scale_css
+from gsco.evaluation.report.sureness import sureness
 from gsco.evaluation.report.thumbnails import Thumbnail
 from gsco.evaluation.summary import ArmAnswers, collect
 
@@ -20,7 +23,8 @@ MAX_CASES = 60
 _PICTURED_CONTROLS = ("best_specialist", "mean_probability")
 _GROUPS = (
     ("generalist", "Asking the generalist"),
-    ("control", "Controls: the same evidence without it"),
+    ("pool", "The generalist as one voice among others"),
+    ("control", "Controls: the same evidence without the generalist"),
     ("specialist", "Each specialist"),
 )
 _TABLED = ("accuracy", "balanced_accuracy", "auc", "ece", "brier")
@@ -35,6 +39,7 @@ def render_report(
     environment: Mapping[str, Any],
     extras: Mapping[str, Any] | None = None,
     thumbnail: Thumbnail | None = None,
+    stored: Stored | None = None,
     max_cases: int = MAX_CASES,
 ) -> str:
     """The report page of a run.
@@ -56,13 +61,14 @@ def render_report(
             - ``specialists``: list of mappings with ``name``, ``reliability``, ``description``, … as known;
             - ``best_specialist``: name of the one chosen on validation;
             - ``index``, ``generalist``, ``leakage``: mappings (or text) to show;
-            - ``calibration``: content of ``calibration.json``;
+            - ``calibration``, ``pool``: content of ``calibration.json`` and ``pool.json``;
             - ``foreign``: what images are called foreign by: ``k``, ``known`` and ``validation`` (counts),
               and the rate of false alarms as ``percent``;
             - ``skipped``: lines that name images that could not be read;
             - ``notes``: lines that a reader should know before the figures;
             - ``images``: image reference by case id of known cases, for pictures of neighbours.
         thumbnail: gives an encoded picture (PNG, JPEG, GIF, WebP) for an image reference of the log, or None.
+        stored: gives the heat map that the run stored for a case and a specialist, or None.
         max_cases: most cases to show; the page says how many there were.
 
     Returns:
@@ -98,6 +104,7 @@ def render_report(
         images=more.get("images") or {},
         thumbnail=thumbnail,
         limit=max_cases,
+        stored=stored,
     )
     return environment_.get_template("report.html.j2").render(
         m=metrics,
@@ -115,9 +122,11 @@ def render_report(
         table=_table(metrics),
         confusions=_confusions(metrics),
         curves=_curves(answers, metrics),
+        sureness=sureness(metrics, more.get("pool")),
         fits=_fits(more.get("calibration"), metrics),
         repairs=_repairs(metrics),
         cards=cards,
+        scale=scale_css(),
         w=wording,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
@@ -261,12 +270,20 @@ def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     out = []
-    for name in _pictured(metrics):
+    pictured = _pictured(metrics)
+    if CALIBRATED in answers:  # in the place of the best specialist: three panels are a row
+        pictured = (CALIBRATED, *(name for name in pictured if name != "best_specialist"))
+    for name in pictured:
         bins = charts.reliability_bins(answers[name]) if name in answers else None
         if bins is not None:
             label = arm_name(name)
             out.append(
-                {"name": label, "svg": charts.reliability(bins, label), "ece": metrics["arms"][name]["ece"]}
+                {
+                    "name": label,
+                    "kind": answers[name].kind,
+                    "svg": charts.reliability(bins, label),
+                    "ece": metrics["arms"][name]["ece"],
+                }
             )
     return out
 
