@@ -8,7 +8,7 @@ from typing import Any
 
 from gsco.cases import Case
 from gsco.collaboration import CALIBRATED, GENERALIST_ARMS, Answer, Evidence
-from gsco.retrieval import Neighbour
+from gsco.retrieval import Foreignness, Neighbour
 from gsco.specialists import Opinion
 
 SCHEMA = 1
@@ -80,8 +80,8 @@ def kind_of(arm: str) -> str:
 
 def evidence_dict(evidence: Evidence) -> dict[str, Any]:
     """Opinions, neighbours and what they say of the image as JSON values."""
-    disagreement, foreign = evidence.disagreement(), evidence.foreignness
-    return {
+    foreign = evidence.foreignness
+    said: dict[str, Any] = {
         "opinions": [
             {
                 "specialist": opinion.specialist,
@@ -107,7 +107,6 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
         "neighbour_reliability": None
         if evidence.neighbour_reliability is None
         else _digits(evidence.neighbour_reliability),
-        "disagreement": None if disagreement is None else _digits(disagreement),
         "foreignness": None
         if foreign is None
         else {
@@ -117,6 +116,9 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
             "is_foreign": foreign.is_foreign,
         },
     }
+    # of the digits that are logged, so that whoever reads them finds the same
+    disagreement = read_evidence(said).disagreement()
+    return {**said, "disagreement": None if disagreement is None else _digits(disagreement)}
 
 
 def read_evidence(values: Mapping[str, Any]) -> Evidence:
@@ -134,6 +136,7 @@ def read_evidence(values: Mapping[str, Any]) -> Evidence:
         ),
         tuple(Neighbour(**{**row, "labels": tuple(row["labels"])}) for row in values["neighbours"]),
         values.get("neighbour_reliability"),
+        None if values.get("foreignness") is None else Foreignness(**values["foreignness"]),
     )
 
 
