@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.specialist import train
+from gsco.cli.specialist import compare, evaluate, train
 
 app = typer.Typer(
     help="Specialists: train, evaluate, compare, explain, export and import them.",
@@ -13,3 +13,5 @@ app = typer.Typer(
 )
 
 app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
