@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from main_job import table, with_interval
 
 from gsco.cases import Dataset, load_dataset
 from gsco.collaboration.team import choose_team
@@ -22,6 +21,7 @@ from gsco.evaluation.metrics import Floats
 from gsco.evaluation.report.wording import number
 from gsco.evaluation.runfolder import RunFolder
 from gsco.evaluation.summary import ArmAnswers, figures, rounded
+from main_job import table, with_interval
 
 
 def predictions(run: Path, split: str) -> tuple[list[str], dict[str, Floats]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gsco.cases.case import Split
     from gsco.specialists import Specialist
 
-BLOCK = 256
+BLOCK = 64
 """Images per kept file: what a kill may lose."""
 _CARD = "README.md"
 Step = Callable[[int, int], None]

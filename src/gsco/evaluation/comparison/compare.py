@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset, load_dataset
 from gsco.collaboration.team import Team, choose_team, mean_of
 from gsco.embedded import cache_home
-from gsco.errors import DatasetError, ModelError
+from gsco.errors import ModelError
 from gsco.evaluation import statistics as s
 from gsco.evaluation.comparison.answers import (
     Contestant,
@@ -35,9 +35,6 @@ from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import dump_json, storage_errors, write_atomic
 from gsco.evaluation.summary import COUNTED, ArmAnswers, rounded
-
-if TYPE_CHECKING:
-    from gsco.cases.case import Split
 
 SEARCHED = 2000
 """Most training cases in which embeddings look for neighbours."""
@@ -72,7 +69,6 @@ def compare_specialists(
     folders: Sequence[Path | str] = (),
     *,
     run: Path | str | None = None,
-    split: Split = "test",
     unpooled: bool = False,
     timed: bool = True,
     cache: Path | None = None,
@@ -88,7 +84,6 @@ def compare_specialists(
         data: the dataset whose options the specialists choose among.
         folders: of specialists.
         run: a run folder, all of whose specialists take part, too.
-        split: where the figures are made; choices use validation only.
         unpooled: compare un-pooled embeddings, too (slower, and large in the cache).
         timed: measure milliseconds an image.
         cache: for features and predictions; the default cache when None.
@@ -97,24 +92,22 @@ def compare_specialists(
 
     Raises:
         ModelError: no specialists, a folder that is none, or options that are not the dataset's.
-        DatasetError: not single-label diagnosis, or nothing labelled in the split.
+        DatasetError: not single-label diagnosis, or nothing labelled to test on.
     """
     progress, cache = progress or Silent(), cache_home(cache)
     paths = [*map(Path, folders), *(folders_of_run(Path(run)) if run is not None else [])]
     if not paths:
         raise ModelError("no specialists are named", remedy="Give their folders, or a run folder with --run.")
-    if split == "val":
-        raise DatasetError("the team is chosen on val", where="--split", remedy="Judge it on test or train.")
     contestants = load_contestants(paths, cache=cache)
     with progress.stage("reading the dataset") as step:
         dataset = load_dataset(data, check_images=True, seed=seed, progress=step)
-    check_dataset(dataset, split)
+    check_dataset(dataset, "test")
     columns = {c.name: columns_for(c, dataset.task.keys, data=Path(data)) for c in contestants}
-    val, left_out = _validation_cases(dataset, split, cache, progress)
-    cases = labelled(dataset, split)
-    spoken: dict[str, dict[str, Floats]] = {"val": {}, split: {}}
+    val, left_out = _validation_cases(dataset, cache, progress)
+    cases = labelled(dataset, "test")
+    spoken: dict[str, dict[str, Floats]] = {"val": {}, "test": {}}
     for who in contestants:
-        for part, asked in (("val", val), (split, cases)):
+        for part, asked in (("val", val), ("test", cases)):
             with progress.stage(f"specialist {who.name} on {part}", total=len(asked)) as step:
                 said = ask(who, [case.image for case in asked], cache=cache, step=step)
             spoken[part][who.name] = said[:, columns[who.name]]
@@ -122,9 +115,9 @@ def compare_specialists(
     team = _team(dataset, val, spoken["val"])
     best = _best(dataset, val, spoken["val"])
     with progress.stage("figures"):
-        result, answers = _figures(dataset, cases, spoken[split], team, best, n_resamples, seed)
+        result, answers = _figures(dataset, cases, spoken["test"], team, best, n_resamples, seed)
     result = {
-        **_head(dataset, split, cases, val, left_out, n_resamples, seed),
+        **_head(dataset, cases, val, left_out, n_resamples, seed),
         **result,
         "embeddings": _embeddings(
             dataset, contestants, val, cases, unpooled, cache, n_resamples, seed, progress
@@ -142,7 +135,6 @@ def compare_specialists(
 
 def _head(
     dataset: Dataset,
-    split: Split,
     cases: Sequence[Case],
     val: Sequence[Case],
     left_out: Sequence[str],
@@ -152,7 +144,7 @@ def _head(
     notes = [f"{len(dataset.skipped)} broken image(s) skipped"] if dataset.skipped else []
     if left_out:
         notes.append(
-            f"{len(left_out)} validation case(s) are (near) copies of training or {split} cases: "
+            f"{len(left_out)} validation case(s) are (near) copies of training or test cases: "
             "the team was chosen without them"
         )
     if not val:
@@ -162,7 +154,7 @@ def _head(
         "dataset": dataset.name,
         "modality": dataset.task.modality,
         "fingerprint": fingerprint(dataset),
-        "split": split,
+        "split": "test",
         "n": len(cases),
         "n_clusters": len({case.cluster for case in cases}),
         "n_validation": len(val),
@@ -174,13 +166,13 @@ def _head(
 
 
 def _validation_cases(
-    dataset: Dataset, split: Split, cache: Path, progress: Reporter
+    dataset: Dataset, cache: Path, progress: Reporter
 ) -> tuple[tuple[Case, ...], list[str]]:
     """Labelled validation cases without copies of others, and the ids of those; found once for a dataset."""
-    val, train, cases = labelled(dataset, "val"), labelled(dataset, "train"), labelled(dataset, split)
+    val, train, cases = labelled(dataset, "val"), labelled(dataset, "train"), labelled(dataset, "test")
     if not val:
         return (), []
-    path = cache / "copies" / f"{fingerprint(dataset)[:32]}.{split}.json"
+    path = cache / "copies" / f"{fingerprint(dataset)[:32]}.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["left_out"]
     except (OSError, ValueError, KeyError):
