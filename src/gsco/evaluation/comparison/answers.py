@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.errors import DatasetError, ModelError, NoLabelsError
+from gsco.evaluation.comparison.labels import means_else
 from gsco.evaluation.metrics import Floats
-from gsco.evaluation.runfolder import write_atomic
+from gsco.evaluation.runfolder import storage_errors, write_atomic
 from gsco.evaluation.summary import ArmAnswers
 
 if TYPE_CHECKING:
@@ -148,8 +149,6 @@ def _read(path: Path, shape: tuple[int, int]) -> Floats | None:
 
 
 def _write(path: Path, values: Floats) -> None:
-    from gsco.evaluation.runfolder import storage_errors
-
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
@@ -178,17 +177,23 @@ def check_dataset(dataset: Dataset, split: Split) -> None:
         )
 
 
-def columns_for(contestant: Contestant, options: Sequence[str], *, data: Path) -> list[int]:
+def trained_on(contestant: Contestant) -> str:
+    """Name of the dataset that a specialist was trained on; empty where it does not say."""
+    return str(getattr(contestant.specialist, "details", {}).get("dataset", ""))
+
+
+def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
     """Position among the specialist's options of each of the dataset's.
 
     Raises:
         ModelError: they are not the same options.
     """
-    own = contestant.specialist.options
-    if set(own) != set(options):
+    own, options = contestant.specialist.options, dataset.task.keys
+    other = means_else(dataset.task.options, own, trained_on(contestant))
+    if set(own) != set(options) or other:
         raise ModelError(
-            f"specialist {contestant.name!r} chooses among {', '.join(own)}, but {data.name} has "
-            f"{', '.join(options)}",
+            f"specialist {contestant.name!r} chooses among {', '.join(own)}, but {dataset.name} has "
+            f"{', '.join(options)}{f' ({other})' if other else ''}",
             where=str(contestant.folder),
             remedy="Try `gsco specialist evaluate DIR --data DATA --external`, which maps labels by name.",
         )

@@ -102,7 +102,7 @@ def compare_specialists(
     with progress.stage("reading the dataset") as step:
         dataset = load_dataset(data, check_images=True, seed=seed, progress=step)
     check_dataset(dataset, "test")
-    columns = {c.name: columns_for(c, dataset.task.keys, data=Path(data)) for c in contestants}
+    columns = {c.name: columns_for(c, dataset) for c in contestants}
     val, left_out = _validation_cases(dataset, cache, progress)
     cases = labelled(dataset, "test")
     spoken: dict[str, dict[str, Floats]] = {"val": {}, "test": {}}

@@ -17,6 +17,7 @@ from gsco.evaluation.comparison.answers import (
     columns_for,
     labelled,
     load_contestants,
+    trained_on,
 )
 from gsco.evaluation.comparison.figures import judge
 from gsco.evaluation.comparison.labels import map_labels
@@ -87,8 +88,7 @@ def evaluate_specialist(
     notes = [f"{len(dataset.skipped)} broken image(s) skipped"] if dataset.skipped else []
     keys, about_map, pairs = dataset.task.keys, None, None
     if external:
-        trained_on = str(getattr(who.specialist, "details", {}).get("dataset", ""))
-        found = map_labels(dataset.task.options, own, trained_on=trained_on, given=mapping)
+        found = map_labels(dataset.task.options, own, trained_on=trained_on(who), given=mapping)
         known = tuple(case for case in cases if case.label in found.pairs)
         if not known:
             raise NoLabelsError(
@@ -99,7 +99,7 @@ def evaluate_specialist(
         about_map = {**found.to_json(), "n_kept": len(known), "n_dropped": len(cases) - len(known)}
         cases, keys, pairs = known, found.options, found.pairs
     else:
-        columns = columns_for(who, keys, data=Path(data))
+        columns = columns_for(who, dataset)
     with progress.stage(f"specialist {who.name} on {split}", total=len(cases)) as step:
         said = ask(who, [case.image for case in cases], cache=cache, step=step)
     said = found.restrict(said, own) if external else said[:, columns]

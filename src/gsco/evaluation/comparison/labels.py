@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gsco.cases import Option
+from gsco.cases.medmnist_names import MEDMNIST_2D
 from gsco.cases.names import known_set
 from gsco.errors import LabelError
 from gsco.evaluation.metrics import Floats
@@ -64,6 +65,8 @@ def map_labels(
 ) -> LabelMap:
     """Match labels and options by key or readable name, without regard to case, blanks and punctuation.
 
+    A key that is a mere number (as MedMNIST's are) means something else in every set and matches nothing.
+
     Args:
         labels: of the dataset.
         own: option keys of the specialist.
@@ -73,22 +76,21 @@ def map_labels(
     Raises:
         LabelError: fewer than two options are mapped, or a given pair names what is not there.
     """
-    pairs = _given(labels, own, given)
-    known = known_set(trained_on)
-    named = {plain(known.names[key]): key for key in own if known and key in known.names}
-    named |= {plain(key): key for key in own}
+    readable = readable_names(own, trained_on)
+    named = {plain(name): key for key, name in readable.items()} | {plain(key): key for key in own}
+    pairs = _given(labels, own, named, given)
     for label in labels:
-        if label.key not in pairs:
-            found = named.get(plain(label.key)) or named.get(plain(label.name))
-            if found is not None:
-                pairs[label.key] = found
+        said = [text for text in (label.key, label.name) if not _is_number(text)]
+        found = next((named[plain(text)] for text in said if plain(text) in named), None)
+        if label.key not in pairs and found is not None:
+            pairs[label.key] = found
     pairs = {label.key: pairs[label.key] for label in labels if label.key in pairs}
     options = tuple(key for key in own if key in pairs.values())
     if len(options) < 2:
         raise LabelError(
-            f"{len(options) or 'none'} of the specialist's options ({', '.join(own)}) "
+            f"{len(options) or 'none'} of the specialist's options ({_listed(own, readable)}) "
             f"{'is' if len(options) == 1 else 'are'} found among the labels "
-            f"({', '.join(label.key for label in labels)}); two are needed",
+            f"({_listed(*_keys_and_names(labels))}); two are needed",
             remedy="Say which label means which option: --map LABEL=OPTION.",
         )
     return LabelMap(
@@ -105,13 +107,59 @@ def plain(text: str) -> str:
     return re.sub(r"[\W_]+", " ", folded).strip() or folded
 
 
-def _given(labels: Sequence[Option], own: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+def means_else(labels: Sequence[Option], own: Sequence[str], trained_on: str) -> str | None:
+    """A key that a dataset and a specialist share though they mean different things by it, else None.
+
+    Args:
+        labels: of the dataset.
+        own: option keys of the specialist.
+        trained_on: name of the set it was trained on.
+    """
+    readable = readable_names(own, trained_on)
+    for label in labels:
+        mine = readable.get(label.key)
+        if _is_number(label.key) and mine is not None and plain(mine) != plain(label.name):
+            return f"{label.key!r} is {mine} to the specialist and {label.name} in the data"
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return plain(text).isdecimal()
+
+
+def readable_names(own: Sequence[str], trained_on: str) -> dict[str, str]:
+    """What the options of a specialist are called, as far as the public set it was trained on is known.
+
+    MedMNIST numbers its classes, so there the number is the key.
+    """
+    known, numbered = known_set(trained_on), MEDMNIST_2D.get(re.sub(r"_\d+$", "", trained_on.lower()))
+    if known:
+        return {key: known.names[key] for key in own if key in known.names}
+    if numbered:
+        places = range(len(numbered.labels))
+        return {key: numbered.name(int(key)) for key in own if key.isdecimal() and int(key) in places}
+    return {}
+
+
+def _listed(keys: Sequence[str], names: Mapping[str, str]) -> str:
+    """``0 (normal), 1 (pneumonia)``; a name that is like its key is not said twice."""
+    return ", ".join(
+        f"{key} ({names[key]})" if key in names and plain(names[key]) != plain(key) else key for key in keys
+    )
+
+
+def _keys_and_names(labels: Sequence[Option]) -> tuple[list[str], dict[str, str]]:
+    return [label.key for label in labels], {label.key: label.name for label in labels}
+
+
+def _given(
+    labels: Sequence[Option], own: Sequence[str], named: Mapping[str, str], given: Sequence[str]
+) -> dict[str, str]:
     keys = {plain(text): label.key for label in labels for text in (label.name, label.key)}
-    options = {plain(key): key for key in own}
     pairs: dict[str, str] = {}
     for text in given:
         left, sign, right = text.partition("=")
-        label, option = keys.get(plain(left)), options.get(plain(right))
+        label, option = keys.get(plain(left)), named.get(plain(right))
         if not sign or label is None or option is None:
             missing = (
                 "it is no LABEL=OPTION"

@@ -167,7 +167,7 @@ def _embeddings(result: Mapping[str, Any]) -> Row | None:
 def _cost(name: str, about: Mapping[str, Any], timing: Mapping[str, Any] | None) -> Row:
     return {
         "name": name,
-        "recipe": about["recipe"] or "",
+        "recipe": about["recipe"] if about["recipe"] not in (None, name) else "",
         "size": f"{about['size_mb']:.1f}",
         "own": _count(about["parameters"]),
         "backbone": _count(about["backbone_parameters"]),
