@@ -68,22 +68,22 @@ def _show(console: object, found: Judgement) -> None:
     table = Table(title=title, title_justify="left", caption="95 % bootstrap intervals over patients")
     table.add_column("figure")
     table.add_column("value", justify="right")
+    names = {option["key"]: option["name"] for option in about["options"]}
     for name, entry in found.figures.items():
         if name.startswith("recall:"):
             key = name.removeprefix("recall:")
-            table.add_row(
-                escape(f"recall {key} (n = {about['n_per_class'][key]})"), figure(entry, interval=True)
-            )
+            called = escape(f"recall {names[key]} (n = {about['n_per_class'][key]})")
+            table.add_row(called, figure(entry, interval=True))
         else:
             table.add_row(METRIC_NAMES[name], figure(entry, interval=True))
     console.print(table)
     mapping = about["mapping"]
     if mapping:
-        pairs = ", ".join(f"{label} → {option}" for label, option in mapping["mapped"].items())
+        pairs = ", ".join(f"{label} → {names[option]}" for label, option in mapping["mapped"].items())
         lines = [f"mapped: {pairs}; {mapping['n_kept']} of {mapping['n_kept'] + mapping['n_dropped']} cases"]
-        for what, names in (("labels", mapping["dropped_labels"]), ("options", mapping["dropped_options"])):
-            if names:
-                lines.append(f"dropped {what}: {', '.join(names)}")
+        for what, gone in (("labels", mapping["dropped_labels"]), ("options", mapping["dropped_options"])):
+            if gone:
+                lines.append(f"dropped {what}: {', '.join(gone)}")
         for line in lines:
             console.print(line, markup=False, highlight=False)
     for note in found.notes:

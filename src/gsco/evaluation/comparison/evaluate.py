@@ -20,7 +20,7 @@ from gsco.evaluation.comparison.answers import (
     trained_on,
 )
 from gsco.evaluation.comparison.figures import judge
-from gsco.evaluation.comparison.labels import map_labels
+from gsco.evaluation.comparison.labels import map_labels, readable_names
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.statistics import RESAMPLES
 
@@ -106,6 +106,11 @@ def evaluate_specialist(
     reference = [keys.index(pairs[str(case.label)] if pairs else str(case.label)) for case in cases]
     if split != "test" and not external:
         notes.append(f"the specialist has seen the {split} split: these figures flatter it")
+    names = (
+        readable_names(own, trained_on(who))
+        if external
+        else {option.key: option.name for option in dataset.task.options}
+    )
     missing = [key for i, key in enumerate(keys) if i not in reference]
     if missing:
         notes.append(f"no case of {', '.join(missing)}: means over classes leave them out")
@@ -120,7 +125,7 @@ def evaluate_specialist(
         "external": external,
         "n": len(cases),
         "n_clusters": answers.cluster_positions[1],
-        "options": list(keys),
+        "options": [{"key": key, "name": names.get(key, key)} for key in keys],
         "n_per_class": {key: reference.count(i) for i, key in enumerate(keys)},
         "mapping": about_map,
     }
