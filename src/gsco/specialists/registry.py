@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from gsco.cases import Dataset
 from gsco.errors import DatasetError, ModelError
+from gsco.specialists.machine import ONE_CPU, Machine
 from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
 
 
@@ -62,6 +64,26 @@ RECIPES: dict[str, Recipe] = {
             "gsco.specialists.registry:_small_cnn",
             backbone=False,
         ),
+        Recipe(
+            "endToEnd",
+            "every weight of a network trained as in the MedMNIST+ benchmark",
+            "gsco.specialists.procedures:end_to_end",
+        ),
+        Recipe(
+            "linearProbing",
+            "the last layer of a network trained as in the MedMNIST+ benchmark, on features computed once",
+            "gsco.specialists.procedures:linear_probing",
+        ),
+        Recipe(
+            "kNN",
+            "the vote of the 11 nearest training cases, as in the MedMNIST+ benchmark",
+            "gsco.specialists.procedures:k_nearest",
+        ),
+        Recipe(
+            "medmnist",
+            "MedMNIST's own recipe: ResNet-18 from random weights at 28 pixels",
+            "gsco.specialists.procedures:from_scratch_28",
+        ),
     )
 }
 
@@ -71,6 +93,8 @@ _KINDS = {
     "linear": "gsco.specialists.linear:LinearProbe",
     "knn": "gsco.specialists.knn:NearestNeighbours",
     "network": "gsco.specialists.networks:NetworkSpecialist",
+    "epochs_head": "gsco.specialists.epochs_head:EpochsHead",
+    "plain_knn": "gsco.specialists.plain_knn:PlainNeighbours",
 }
 
 
@@ -83,6 +107,8 @@ def train_specialist(
     seed: int = 0,
     quick: bool = False,
     size: int | None = None,
+    pad: int | None = None,
+    machine: Machine = ONE_CPU,
     progress: Progress | None = None,
 ) -> TrainedSpecialist:
     """Train one specialist on a dataset's training split and calibrate it on its validation split.
@@ -94,7 +120,9 @@ def train_specialist(
         out: where to save it; not saved when None.
         seed: of everything drawn; the same seed gives the same numbers on the same machine.
         quick: fewer epochs, for a demo.
-        size: side of the network's input in pixels; the recipe's own when None.
+        size: side in pixels that pictures are stretched to; the recipe's own when None.
+        pad: side to which they are then padded with zeros; the recipe's own when None, 0 for none.
+        machine: device and precision of networks that are trained; one CPU process in fp32 by default.
         progress: called with (what, done, in all).
 
     Raises:
@@ -102,7 +130,9 @@ def train_specialist(
         DatasetError: not single-label, or nothing to learn from.
         ImageError, StorageError: as the names say.
     """
-    job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
+    job = training_job(
+        dataset, cache=cache, seed=seed, quick=quick, size=size, pad=pad, machine=machine, progress=progress
+    )
     specialist = fit_specialist(recipe, job)
     if out is not None:
         specialist.save_pretrained(out)
@@ -116,26 +146,63 @@ def training_job(
     seed: int = 0,
     quick: bool = False,
     size: int | None = None,
+    pad: int | None = None,
+    machine: Machine = ONE_CPU,
     progress: Progress | None = None,
 ) -> TrainingJob:
     """The job that `train_specialist` gives to a recipe; DatasetError where there is nothing to learn."""
-    if dataset.task.kind != "diagnosis" or dataset.task.multi_label or len(dataset.task.options) < 2:
+    if dataset.task.kind != "diagnosis" or len(dataset.task.options) < 2:
         raise DatasetError(
-            f"dataset {dataset.name!r} is not single-label diagnosis with closed options",
+            f"dataset {dataset.name!r} is not diagnosis with at least two closed options",
             where=str(dataset.root),
-            remedy="Specialists of this package choose one of at least two options.",
+            remedy="Specialists of this package choose among options.",
         )
-    train = tuple(case for case in dataset.split("train") if case.label is not None)
-    val = tuple(case for case in dataset.split("val") if case.label is not None)
-    if len({case.label for case in train}) < 2:
+    several = dataset.task.multi_label  # where a case may have none of the labels, too
+    train = tuple(case for case in dataset.split("train") if several or case.label is not None)
+    val = tuple(case for case in dataset.split("val") if several or case.label is not None)
+    if len({case.labels for case in train}) < 2:
         raise DatasetError(
             "the training split has fewer than two labels",
             where=str(dataset.root),
             remedy="Give labelled training cases of at least two options.",
         )
+    often = Counter(label for case in train for label in case.labels)
+    if len(train) < 4 or (not several and sum(n > 1 for n in often.values()) < 2):
+        raise DatasetError(
+            f"{len(train)} training cases are too few to learn from",
+            where=str(dataset.root),
+            remedy="Give at least two training cases of each of two options.",
+        )
     return TrainingJob(
-        dataset, train, val, seed=seed, cache=Path(cache), quick=quick, size=size, progress=progress
+        dataset,
+        train,
+        val,
+        seed=seed,
+        cache=Path(cache),
+        quick=quick,
+        size=size,
+        pad=pad,
+        machine=machine,
+        progress=progress,
     )
+
+
+def missing_cases(dataset: Dataset) -> list[str]:
+    """A sentence for each option that has no cases in a split, so that nobody wonders later."""
+    meaning = {
+        "train": "it will never be said",
+        "val": "nothing about it can be calibrated",
+        "test": "nothing about it can be judged",
+    }
+    out = []
+    for split, then in meaning.items():
+        cases = dataset.split(split)  # type: ignore[arg-type]
+        found = {label for case in cases for label in case.labels}
+        absent = [option.name for option in dataset.task.options if option.key not in found]
+        if cases and absent:
+            which = "validation" if split == "val" else "training" if split == "train" else split
+            out.append(f"no {which} case of {', '.join(absent)}: {then}")
+    return out
 
 
 def fit_specialist(recipe: str, job: TrainingJob) -> TrainedSpecialist:
@@ -179,11 +246,19 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
     except (SafetensorError, OSError) as error:
         raise ModelError(f"is damaged ({error})", where=str(weights), remedy="Train it again.") from error
     try:
-        base = {"name": config["name"], "recipe": config["recipe"], "options": tuple(config["options"])}
+        base = {
+            "name": config["name"],
+            "recipe": config["recipe"],
+            "options": tuple(config["options"]),
+            "multi_label": bool(config.get("multi_label", False)),
+        }
         made: TrainedSpecialist = _resolve(_KINDS[config["kind"]])._restore(
             base, config["model"], tensors, cache
         )
         made.temperature = float(config["temperature"])
+        if made.multi_label:
+            made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)
+            made.thresholds = np.asarray(config["labels"]["thresholds"], dtype=np.float64)
         made.reliability = config["reliability"]
         made.val_metrics = {
             key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
@@ -236,6 +311,8 @@ def _head(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> dic
         "name": name,
         "recipe": recipe,
         "options": job.options,
+        "multi_label": job.multi_label,
+        "pad": job.pad or None,
         "backbone_name": DEFAULT_BACKBONE if backbone in {None, "embedded"} else backbone,
         "size": job.size,
         "cache": job.cache,

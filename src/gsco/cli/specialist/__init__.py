@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.specialist import compare, evaluate, train
+from gsco.cli.specialist import compare, evaluate, importing, train
 
 app = typer.Typer(
     help="Specialists: train, evaluate, compare, explain, export and import them.",
     no_args_is_help=True,
-    epilog="Example:  gsco specialist train --data my_dataset --recipe linear_probe --out my-specialist",
+    epilog="Example:  gsco specialist train --data my_dataset --preset balanced",
 )
 
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("import", epilog=importing.EXAMPLE)(importing.import_)
