@@ -189,6 +189,12 @@ def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
         ModelError: they are not the same options.
     """
     own, options = contestant.specialist.options, dataset.task.keys
+    if getattr(contestant.specialist, "multi_label", False):
+        raise ModelError(
+            f"specialist {contestant.name!r} gives several labels a case, {dataset.name} has one",
+            where=str(contestant.folder),
+            remedy="Train one on this dataset.",
+        )
     other = means_else(dataset.task.options, own, trained_on(contestant))
     if set(own) != set(options) or other:
         raise ModelError(

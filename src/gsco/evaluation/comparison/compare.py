@@ -218,15 +218,20 @@ def _figures(
     seed: int,
 ) -> tuple[Row, dict[str, ArmAnswers]]:
     """Figures of specialists and team, what the team adds, and how alike the specialists' errors are."""
-    keys, reference = dataset.task.keys, dataset.targets(cases)
+    reference = dataset.targets(cases)
+
+    def judged(each: ArmAnswers) -> dict[str, dict[str, float | None]]:
+        task = dataset.task
+        return judge(each, task.keys, ordinal=task.ordinal, n_resamples=n_resamples, seed=seed)
+
     answers = {name: as_answers(name, cases, reference, p) for name, p in spoken.items()}
-    figures = {name: judge(each, keys, n_resamples=n_resamples, seed=seed) for name, each in answers.items()}
+    figures = {name: judged(each) for name, each in answers.items()}
     everyone = as_answers("mean of all", cases, reference, mean_of(spoken.values()))
     out: Row = {
         "specialists": figures,
         "team": None,
         "best_specialist": best,
-        "mean_of_all": judge(everyone, keys, n_resamples=n_resamples, seed=seed),
+        "mean_of_all": judged(everyone),
         "choice": None,
         "comparisons": [],
         "agreement": _agreement(answers),
@@ -235,7 +240,7 @@ def _figures(
         together = as_answers("team", cases, reference, team.probabilities(spoken))
         out["team"] = {
             "members": list(team.members),
-            **judge(together, keys, n_resamples=n_resamples, seed=seed),
+            **judged(together),
         }
         out["choice"] = {
             "reason": team.reason,

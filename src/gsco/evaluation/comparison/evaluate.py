@@ -116,7 +116,8 @@ def evaluate_specialist(
         notes.append(f"no case of {', '.join(missing)}: means over classes leave them out")
     answers = as_answers(who.name, cases, reference, said)
     with progress.stage("figures"):
-        figures = judge(answers, keys, n_resamples=n_resamples, seed=seed)
+        ordinal = dataset.task.ordinal and not external
+        figures = judge(answers, keys, ordinal=ordinal, n_resamples=n_resamples, seed=seed)
     about = {
         "specialist": who.name,
         "fingerprint": who.fingerprint,

@@ -16,30 +16,40 @@ LOWER_IS_BETTER: tuple[str, ...] = ("ece", "brier", "nll")
 
 
 def judge(
-    answers: ArmAnswers, keys: Sequence[str], *, n_resamples: int = s.RESAMPLES, seed: int = 0
+    answers: ArmAnswers,
+    keys: Sequence[str],
+    *,
+    ordinal: bool = False,
+    n_resamples: int = s.RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """All figures with 95 % intervals (bootstrap over patients).
 
     Args:
         answers: of one specialist.
         keys: option keys in order.
+        ordinal: whether these are grades in ascending order.
         n_resamples, seed: of the bootstrap.
 
     Returns:
-        By metric: `METRICS`, and ``recall:<key>`` of each option. ECE has no interval (a resample's is
-        biased upwards); a figure that cannot be had is None.
+        By metric: `METRICS`, for grades ``quadratic_kappa``, and ``recall:<key>`` of each option. ECE has
+        no interval (a resample's is biased upwards); a figure that cannot be had is None.
     """
     found = figures(answers, keys, n_resamples, seed)
     nothing = {"value": math.nan, "low": math.nan, "high": math.nan}
     out: dict[str, Any] = {name: found[name] or nothing for name in METRICS}
+
+    def counted(statistic: s.Statistic) -> dict[str, float]:
+        sums = answers.cluster_confusions
+        return s.bootstrap_interval(sums, statistic, n_resamples=n_resamples, seed=seed)._asdict()
+
+    if ordinal:
+        out["quadratic_kappa"] = counted(m.quadratic_kappa_of)
     for i, key in enumerate(keys):
 
         def recall(confusions: Floats, i: int = i) -> Any:
             return m.recall_of(confusions)[..., i]
 
-        interval = s.bootstrap_interval(
-            answers.cluster_confusions, recall, n_resamples=n_resamples, seed=seed
-        )
-        out[f"recall:{key}"] = interval._asdict()
+        out[f"recall:{key}"] = counted(recall)
     made: dict[str, dict[str, float | None]] = rounded(out)
     return made
