@@ -117,6 +117,12 @@ def test_many_specialists_are_searched_greedily(truth: np.ndarray) -> None:
     assert len(found.members) >= 7
 
 
+def test_without_bounds_all_are_taken(truth: np.ndarray) -> None:
+    spoken = {"a": voice(np.random.default_rng(0), truth, 1), "liar": wrong(truth)}
+    assert choose_team(spoken, truth, margin=np.inf).members == ("a", "liar")
+    assert choose_team({"a": spoken["a"]}, truth, margin=np.inf).members == ("a",)
+
+
 def test_one_specialist_is_a_team_of_one(truth: np.ndarray) -> None:
     found = choose_team({"a": voice(np.random.default_rng(0), truth, 1)}, truth)
     assert found.members == ("a",)

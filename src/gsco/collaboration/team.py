@@ -167,7 +167,7 @@ class _Search:
 
     def not_worse(self, subset: tuple[int, ...], best: tuple[int, ...], margin: float) -> bool:
         behind, error = self.difference(subset, best)
-        return behind <= margin * error + _TINY
+        return subset == best or behind <= margin * error + _TINY
 
 
 def _subsets(search: _Search, n: int) -> Iterable[tuple[int, ...]]:
