@@ -35,6 +35,9 @@ def compare(
     ] = None,
     unpooled: Annotated[bool, typer.Option("--unpooled", help="Compare un-pooled embeddings, too.")] = False,
     timing: Annotated[bool, typer.Option(help="Measure milliseconds an image.")] = True,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels.csv with the labels.", show_default=False)
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
@@ -53,6 +56,7 @@ def compare(
             run=run,
             unpooled=unpooled,
             timed=timing,
+            label_column=label_column,
             n_resamples=resamples,
             seed=seed,
             progress=reporter(stderr()),

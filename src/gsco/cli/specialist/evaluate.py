@@ -28,6 +28,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--map", help="LABEL=OPTION where names do not tell; repeat it.", show_default=False),
     ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels.csv with the labels.", show_default=False)
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
@@ -43,6 +46,7 @@ def evaluate(
         split=split,
         external=external,
         mapping=mapping or (),
+        label_column=label_column,
         n_resamples=resamples,
         seed=seed,
         progress=reporter(stderr()),

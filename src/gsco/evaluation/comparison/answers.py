@@ -157,17 +157,25 @@ def _write(path: Path, values: Floats) -> None:
 
 
 def labelled(dataset: Dataset, split: Split) -> tuple[Case, ...]:
-    """Cases of a split whose answer is known."""
-    return tuple(case for case in dataset.split(split) if case.label is not None)
+    """Cases of a split whose answer is known; where a case may have several labels, none is an answer."""
+    several = dataset.task.multi_label
+    return tuple(case for case in dataset.split(split) if several or case.label is not None)
 
 
-def check_dataset(dataset: Dataset, split: Split) -> None:
-    """DatasetError where specialists cannot be judged on a split of this dataset."""
-    if dataset.task.kind != "diagnosis" or dataset.task.multi_label or not dataset.task.options:
+def check_dataset(dataset: Dataset, split: Split, *, several: bool = False) -> None:
+    """DatasetError where specialists cannot be judged on a split of this dataset.
+
+    Args:
+        dataset: what they are to be judged on.
+        split: which cases.
+        several: whether a case may have several labels.
+    """
+    task = dataset.task
+    if task.kind != "diagnosis" or not task.options or (task.multi_label and not several):
         raise DatasetError(
-            f"is a {'multi-label ' if dataset.task.multi_label else ''}{dataset.task.kind} task",
+            f"is a {'multi-label ' if task.multi_label else ''}{task.kind} task",
             where=str(dataset.root),
-            remedy="Specialists are judged on diagnosis with one label of a closed list.",
+            remedy="This works on diagnosis with one label of a closed list.",
         )
     if not labelled(dataset, split):
         raise NoLabelsError(
@@ -189,9 +197,11 @@ def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
         ModelError: they are not the same options.
     """
     own, options = contestant.specialist.options, dataset.task.keys
-    if getattr(contestant.specialist, "multi_label", False):
+    several = bool(getattr(contestant.specialist, "multi_label", False))
+    if several != dataset.task.multi_label:
         raise ModelError(
-            f"specialist {contestant.name!r} gives several labels a case, {dataset.name} has one",
+            f"specialist {contestant.name!r} gives {'several labels' if several else 'one label'} a case, "
+            f"{dataset.name} has {'several' if dataset.task.multi_label else 'one'}",
             where=str(contestant.folder),
             remedy="Train one on this dataset.",
         )

@@ -71,6 +71,7 @@ def compare_specialists(
     run: Path | str | None = None,
     unpooled: bool = False,
     timed: bool = True,
+    label_column: str | None = None,
     cache: Path | None = None,
     n_resamples: int = s.RESAMPLES,
     seed: int = 0,
@@ -86,6 +87,7 @@ def compare_specialists(
         run: a run folder, all of whose specialists take part, too.
         unpooled: compare un-pooled embeddings, too (slower, and large in the cache).
         timed: measure milliseconds an image.
+        label_column: the column of the table that holds the labels, where it is not ``label``.
         cache: for features and predictions; the default cache when None.
         n_resamples, seed: of the bootstrap, and of what is drawn of large sets for the embeddings.
         progress: where progress goes.
@@ -100,7 +102,7 @@ def compare_specialists(
         raise ModelError("no specialists are named", remedy="Give their folders, or a run folder with --run.")
     contestants = load_contestants(paths, cache=cache)
     with progress.stage("reading the dataset") as step:
-        dataset = load_dataset(data, check_images=True, seed=seed, progress=step)
+        dataset = load_dataset(data, check_images=True, seed=seed, label_column=label_column, progress=step)
     check_dataset(dataset, "test")
     columns = {c.name: columns_for(c, dataset) for c in contestants}
     val, left_out = _validation_cases(dataset, cache, progress)

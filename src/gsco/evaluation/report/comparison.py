@@ -78,8 +78,9 @@ def _table(result: Mapping[str, Any]) -> Row:
     team, specialists = result["team"], result["specialists"]
     everything = [*specialists.values(), result["mean_of_all"], *([team] if team else [])]
     domain = charts.domain_of([figures["macro_f1"] for figures in everything])
+    tabled = [*_TABLED, *(["quadratic_kappa"] if "quadratic_kappa" in result["mean_of_all"] else [])]
     best: dict[str, float] = {}
-    for metric in _TABLED:
+    for metric in tabled:
         values = [f[metric]["value"] for f in everything if f[metric]["value"] is not None]
         if len(values) > 1:
             best[metric] = (min if metric in LOWER_IS_BETTER else max)(values)
@@ -106,7 +107,7 @@ def _table(result: Mapping[str, Any]) -> Row:
     ]
     return {
         "axis": charts.axis(domain),
-        "metrics": _TABLED,
+        "metrics": tabled,
         "groups": [{"kind": kind, "title": title, "rows": rows} for kind, title, rows in groups if rows],
     }
 
