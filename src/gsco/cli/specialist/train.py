@@ -96,6 +96,8 @@ def train(
                 progress=say,
             )
     best = max(made, key=lambda name: _merit(made[name].val_metrics))
+    if not machine.is_first:  # one of several processes that trained together is enough to tell
+        return
     folder = out or Path("specialists") / _folder_name(dataset.name, made[best].name, size, seed)
     made[best].save_pretrained(folder)
     if json:
