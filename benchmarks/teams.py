@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from gsco.cases import Dataset, load_dataset
-from gsco.collaboration.team import choose_team
+from gsco.collaboration import choose_team
 from gsco.evaluation import metrics as m
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.report.wording import number

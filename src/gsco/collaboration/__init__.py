@@ -3,6 +3,7 @@
 from gsco.collaboration.answer import Answer
 from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
+from gsco.collaboration.team import Team, choose_team
 from gsco.collaboration.temperature import Temperature
 from gsco.collaboration.templates import TEMPLATES, Prompt, Template, get_template, register_template
 
@@ -14,8 +15,10 @@ __all__ = [
     "Collaboration",
     "Evidence",
     "Prompt",
+    "Team",
     "Temperature",
     "Template",
+    "choose_team",
     "controls",
     "get_template",
     "register_template",

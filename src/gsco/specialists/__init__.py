@@ -9,6 +9,7 @@ from gsco.specialists.base import Opinion, Specialist
 
 if TYPE_CHECKING:
     from gsco.specialists.backbones import Backbone, load_backbone
+    from gsco.specialists.embeddings import embed
     from gsco.specialists.features import extract
     from gsco.specialists.folds import grouped_folds, out_of_fold
     from gsco.specialists.registry import (
@@ -26,6 +27,7 @@ _LAZY = {
     "Backbone": "backbones",
     "Recipe": "registry",
     "TrainedSpecialist": "trained",
+    "embed": "embeddings",
     "extract": "features",
     "grouped_folds": "folds",
     "load_backbone": "backbones",
@@ -42,6 +44,7 @@ __all__ = [
     "Recipe",
     "Specialist",
     "TrainedSpecialist",
+    "embed",
     "extract",
     "grouped_folds",
     "load_backbone",
