@@ -63,7 +63,13 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
         nearest = np.bincount([keys.index(x["labels"][0]) for x in neighbours], minlength=len(keys))
         evidence = {
             "opinions": [
-                {"specialist": name, "probabilities": [round(float(x), 4) for x in p], "reliability": 0.81}
+                {
+                    "specialist": name,
+                    "probabilities": [round(float(x), 4) for x in p],
+                    "reliability": 0.81,
+                    "class_reliability": [0.7, 0.8, 0.9][: len(keys)] if len(keys) <= 3 else None,
+                    "abstains": bool(p.max() < 0.45),
+                }
                 for name, p in opinions.items()
             ],
             "neighbours": neighbours,
@@ -72,6 +78,7 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
         said = {name: draw(skill) for name, skill in GENERALISTS.items()}
         arms: dict[str, tuple[str, np.ndarray]] = {
             **{name: ("generalist", p) for name, p in said.items()},
+            "gsco_calibrated": ("pool", (mean * said["gsco"] + 0.02) / (mean * said["gsco"] + 0.02).sum()),
             "best_specialist": ("control", opinions["fine-tuned"]),
             "majority_vote": ("control", votes),
             "mean_probability": ("control", mean),
@@ -107,6 +114,9 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
                     "image": case_id,
                 }
             )
+            if kind == "pool":
+                inside = [key for key, share in zip(keys, p, strict=True) if share >= 0.2]
+                lines[-1] |= {"label_set": inside or [prediction], "abstains": bool(p.max() < 0.6)}
     metrics = summarise(
         lines,
         dataset="made-up",
@@ -152,6 +162,19 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
             "calibration": {
                 "schema": 1,
                 "arms": {"gsco": {"n": 48, "temperature": 1.4321}},
+            },
+            "pool": {
+                "schema": 1,
+                "generalist_arm": "gsco",
+                "n": 48,
+                "weights": {
+                    **{f"specialist:{name}": skill / 8 for name, skill in SPECIALISTS.items()},
+                    "neighbour_vote": 0.0,
+                    "generalist": 0.31,
+                },
+                "sets": {"coverage": 0.9, "threshold": 0.2, "n": 48},
+                "abstains_below": 0.6,
+                "answered": 0.8,
             },
             "skipped": ["images/broken_7.png: is truncated"],
             "images": {case_id: case_id for case_id in ids},

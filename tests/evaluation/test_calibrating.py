@@ -70,7 +70,7 @@ def test_too_sure_an_arm_is_cooled_and_no_answer_changes(biased_run: tuple[Path,
     arms = json.loads((biased_run[0] / "metrics.json").read_text())["arms"]
     assert arms["generalist"]["ece"]["value"] < arms["generalist"]["ece_uncalibrated"]
     assert read_calibrations(RunFolder(biased_run[0]))["generalist"].value > 1
-    assert not any("calibrated" in arm for arm in arms)
+    assert [arm for arm in arms if "calibrated" in arm] == ["gsco_calibrated"]
 
 
 def test_validation_cases_are_asked_about_and_no_test_case_is_fitted_on(

@@ -38,13 +38,16 @@ def test_the_answer_and_all_that_led_to_it(stranger: Path, finished_run: Path, f
     assert sum(said.probabilities.values()) == pytest.approx(1)
     assert max(said.probabilities, key=said.probabilities.__getitem__) == said.label
     kinds = [voice.kind for voice in said.voices]
-    assert kinds == ["generalist"] * 2 + ["specialist"] * 2 + ["control"] * 3
-    assert [voice.name.removesuffix(" (best)") for voice in said.voices[2:4]] == ["linear_probe", "knn"]
+    assert kinds == ["generalist"] * 2 + ["pool"] + ["specialist"] * 2 + ["control"] * 3
+    assert [voice.name.removesuffix(" (best)") for voice in said.voices[3:5]] == ["linear_probe", "knn"]
     assert sum("(best)" in voice.name for voice in said.voices) == 1
-    for voice in said.voices[2:4]:
+    for voice in said.voices[3:5]:
         assert voice.probabilities is not None
         assert keys[int(np.argmax(voice.probabilities))] == voice.choice
         assert voice.reliability is not None
+        assert voice.trust is not None
+        assert voice.abstains is not None
+        assert voice.weight is not None
     assert len(said.neighbours) == 3
     vote = next(voice for voice in said.voices if voice.name == "neighbour_vote")
     chosen = json.loads((finished_run / "specialists.json").read_text())
@@ -61,6 +64,45 @@ def test_it_says_what_the_run_said(finished_run: Path, phantom_folder: Path, fea
     assert said.label == line["prediction"]
     assert said.prompt == line["prompt"]
     assert said.probabilities == pytest.approx(line["probabilities"])
+
+
+def test_it_pools_as_the_run_pooled(finished_run: Path, phantom_folder: Path, feature_cache: Path) -> None:
+    lines = [json.loads(line) for line in (finished_run / "cases.jsonl").read_text().splitlines()]
+    line = next(line for line in lines if line["arm"] == "gsco_calibrated")
+    image = phantom_folder / line["case_id"]
+    said = gsco.diagnose(image, run=finished_run, arm="gsco_calibrated", cache=feature_cache)
+    assert said.label == line["prediction"]
+    assert said.probabilities == pytest.approx(line["probabilities"], abs=1e-5)
+    assert list(said.label_set or ()) == line["label_set"]
+    assert said.abstains == line["abstains"]
+    assert said.coverage == 0.9
+    assert [voice.name for voice in said.voices[:3]] == ["gsco_calibrated", "gsco", "generalist"]
+    pool = json.loads((finished_run / "pool.json").read_text())["weights"]
+    told = {
+        voice.name.removesuffix(" (best)"): voice.weight for voice in said.voices if voice.weight is not None
+    }
+    assert told == {
+        voice.removeprefix("specialist:").replace("generalist", "gsco"): weight
+        for voice, weight in pool.items()
+    }
+    out = Console(file=io.StringIO(), width=120)
+    show_diagnosis(out, said)
+    shown = out.file.getvalue()  # type: ignore[attr-defined]
+    assert "90 % label set (GSCo calibrated): " in shown
+    assert "weight" in shown
+
+
+def test_another_generalist_is_not_pooled(
+    stranger: Path, finished_run: Path, feature_cache: Path, tmp_path: Path
+) -> None:
+    other = ScriptedGeneralist("first")
+    said = gsco.diagnose(stranger, run=finished_run, generalist=other, cache=feature_cache)
+    assert (said.label_set, said.coverage, said.abstains) == (None, None, None)
+    assert "pool" not in {voice.kind for voice in said.voices}
+    with pytest.raises(RunError, match="no arm gsco_calibrated was fitted for this generalist"):
+        gsco.diagnose(
+            stranger, run=finished_run, arm="gsco_calibrated", generalist=other, cache=feature_cache
+        )
 
 
 def test_a_training_case_is_told_apart_even_when_saved_anew(
@@ -154,7 +196,8 @@ class TestCommand:
         said = json.loads(capsys.readouterr().out)
         assert said["notice"] == "Research use only, not a medical device."
         assert said["image"] == str(stranger)
-        assert {voice["kind"] for voice in said["voices"]} == {"generalist", "specialist", "control"}
+        kinds = {voice["kind"] for voice in said["voices"]}
+        assert kinds == {"generalist", "pool", "specialist", "control"}
 
     def test_a_person_reads_answer_voices_and_similar_cases(
         self, stranger: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]

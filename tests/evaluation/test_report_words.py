@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gsco.evaluation.report import wording
+from gsco.evaluation.report.sureness import sureness
 
 ROW = {"a": "gsco", "b": "best_specialist", "metric": "macro_f1"}
 
@@ -47,3 +50,31 @@ def test_the_verdict_in_one_sentence() -> None:
 )
 def test_numbers(value: float | None, text: str) -> None:
     assert wording.number(value) == text
+
+
+def test_the_section_on_sure_answers_says_what_the_figures_say(given: dict[str, Any], page: str) -> None:
+    arm = given["metrics"]["arms"]["gsco_calibrated"]
+    found = sureness(given["metrics"], given["extras"]["pool"])
+    assert found is not None
+    assert [row["name"] for row in found["rows"]] == ["GSCo calibrated", "GSCo (both)", "mean probability"]
+    removed = round(100 * arm["selective"]["errors_removed"])
+    assert found["rows"][0]["removed"] == f"{removed}\u00a0%"
+    held, left = 100 * arm["sets"]["coverage"], round(100 * arm["abstained"]["share"])
+    assert f"hold it in {held:.1f}\u00a0% of these {arm['n']}" in found["sentences"][0]
+    assert f"abstains on {left}\u00a0% of the cases" in found["sentences"][1]
+    weights = [row["name"] for row in found["weights"]]
+    assert weights[0] == "fine-tuned"
+    assert weights[-1] == "the similar cases' vote"
+    assert found["weights"][0]["percent"] == 100
+    assert found["weights"][-1]["percent"] == 0
+    assert 'id="sureness"' in page
+    assert "What if only sure answers were given?" in page
+
+
+def test_a_run_without_the_pooled_arm_still_shows_who_is_sure(given: dict[str, Any]) -> None:
+    arms = {name: arm for name, arm in given["metrics"]["arms"].items() if name != "gsco_calibrated"}
+    found = sureness({**given["metrics"], "arms": arms}, None)
+    assert found is not None
+    assert found["sentences"] == found["weights"] == []
+    old = {name: {k: v for k, v in arm.items() if k != "selective"} for name, arm in arms.items()}
+    assert sureness({**given["metrics"], "arms": old}, None) is None

@@ -15,6 +15,7 @@ import gsco
 from gsco.collaboration import GENERALIST_ARMS, get_template
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import json_value
+from gsco.evaluation.logline import evidence_dict, read_evidence
 from gsco.evaluation.run import rerender
 from gsco.generalist import OptionScores, Request
 
@@ -26,6 +27,7 @@ ARMS = {
     "majority_vote",
     "mean_probability",
     "neighbour_vote",
+    "gsco_calibrated",
 }
 
 
@@ -42,6 +44,7 @@ def test_a_run_leaves_what_the_docs_say(finished_run: Path) -> None:
         "index",
         "leakage.json",
         "metrics.json",
+        "pool.json",
         "predictions",
         "report.html",
         "specialists",
@@ -59,9 +62,11 @@ def test_every_case_is_answered_once_in_every_arm(finished_run: Path) -> None:
     assert set(counts.values()) == {1}
     assert len(counts) == record["answered"] * len(ARMS)
     assert {arm for _, arm in counts} == ARMS
-    assert [line["case_id"] for line in lines] == sorted(
-        (line["case_id"] for line in lines), key=[line["case_id"] for line in lines].index
-    )
+    # all arms of a case together, then the arm that is computed from them
+    asked = [line["case_id"] for line in lines if line["arm"] != "gsco_calibrated"]
+    assert asked == sorted(asked, key=asked.index)
+    assert {line["arm"] for line in lines[len(asked) :]} == {"gsco_calibrated"}
+    assert [line["case_id"] for line in lines[len(asked) :]] == list(dict.fromkeys(asked))
 
 
 def test_a_line_holds_prompt_evidence_and_no_patient(finished_run: Path, phantom_folder: Path) -> None:
@@ -70,6 +75,7 @@ def test_a_line_holds_prompt_evidence_and_no_patient(finished_run: Path, phantom
         assert set(line) == {
             *("schema", "case_id", "cluster", "arm", "kind", "split", "reference", "prediction"),
             *("probabilities", "uncalibrated", "prompt", "raw", "template", "evidence", "image"),
+            *(("label_set", "abstains") if line["kind"] == "pool" else ()),
         }
         assert line["prediction"] in task.keys
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-6)
@@ -87,18 +93,10 @@ def test_a_line_holds_prompt_evidence_and_no_patient(finished_run: Path, phantom
 
 
 def test_the_prompt_in_the_log_is_the_templates(finished_run: Path, phantom_folder: Path) -> None:
-    from gsco import Evidence, Neighbour, Opinion
-
     task = gsco.load_dataset(phantom_folder).task
     line = next(line for line in lines_of(finished_run) if line["arm"] == "gsco")
-    known = line["evidence"]
-    evidence = Evidence(
-        tuple(
-            Opinion(o["specialist"], tuple(o["probabilities"]), o["reliability"]) for o in known["opinions"]
-        ),
-        tuple(Neighbour(**{**n, "labels": tuple(n["labels"])}) for n in known["neighbours"]),
-        known["neighbour_reliability"],
-    )
+    evidence = read_evidence(line["evidence"])
+    assert evidence_dict(evidence) == line["evidence"]
     assert line["prompt"] == get_template("evidence").render(task, evidence).text
 
 

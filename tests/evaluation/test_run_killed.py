@@ -24,6 +24,7 @@ SAME = (
     "cases.jsonl",
     "calibration.json",
     "calibration.jsonl",
+    "pool.json",
     "specialists.json",
     "leakage.json",
     "dataset.json",

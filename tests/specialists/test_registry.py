@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from gsco.specialists import (
     Specialist,
     TrainedSpecialist,
     load_specialist,
+    opinion_of,
     train_specialist,
 )
 from gsco.specialists.knn import NearestNeighbours
@@ -82,7 +84,8 @@ def test_every_recipe_comes_back_from_its_folder_the_same(
     loaded = load_specialist(shutil.copytree(folder, tmp_path / "elsewhere"))
     images = [case.image for case in dataset.split("test")]
     np.testing.assert_array_equal(loaded.predict(images), made.predict(images))
-    for field in ("name", "recipe", "options", "temperature", "reliability", "val_metrics", "details"):
+    told = ("class_reliability", "abstains_below", "conformal")
+    for field in ("name", "recipe", "options", "temperature", "reliability", "val_metrics", "details", *told):
         assert getattr(loaded, field) == getattr(made, field), field
 
 
@@ -140,7 +143,49 @@ def test_without_validation_there_is_no_reliability(
     train_only = replace(dataset, cases=dataset.split("train"))
     made = train_specialist(f"knn:{backbone_folder}", train_only, cache=feature_cache, out=tmp_path)
     assert (made.reliability, made.temperature, made.val_metrics) == (None, 1.0, {})
-    assert load_specialist(tmp_path).reliability is None
+    loaded = load_specialist(tmp_path)
+    assert loaded.reliability is None
+    opinion = opinion_of(loaded, [1 / len(made.options)] * len(made.options))
+    assert (opinion.class_reliability, opinion.trust, opinion.abstains) == (None, None, False)
+
+
+def test_a_folder_made_before_opinions_were_judged_still_loads(
+    trained: dict[str, tuple[TrainedSpecialist, Path]], tmp_path: Path
+) -> None:
+    made, folder = trained["knn"]
+    assert made.class_reliability is not None
+    shutil.copytree(folder, tmp_path / "old")
+    path = tmp_path / "old" / "config.json"
+    config = json.loads(path.read_text())
+    for name in ("class_reliability", "abstains_below", "conformal"):
+        del config[name]
+    path.write_text(json.dumps(config))
+    old = load_specialist(tmp_path / "old")
+    assert (old.class_reliability, old.abstains_below, old.conformal) == (None, None, None)
+    assert old.temperature == made.temperature
+    config["class_reliability"] = [0.5] * (len(made.options) + 1)
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="do not fit"):
+        load_specialist(tmp_path / "old")
+
+
+def test_an_opinion_says_how_often_it_is_right_and_when_it_would_rather_not(
+    trained: dict[str, tuple[TrainedSpecialist, Path]], dataset: Dataset
+) -> None:
+    made = trained["linear_probe"][0]
+    val = dataset.split("val")
+    opinions = [opinion_of(made, row) for row in made.predict([case.image for case in val])]
+    truth = dataset.targets(val)
+    assert sum(not o.abstains for o in opinions) == math.ceil(0.8 * len(opinions))
+    right = sum(o.choice == t for o, t in zip(opinions, truth, strict=True))
+    overall = (right + 1) / (len(truth) + 2)
+    for k in range(len(made.options)):
+        said = [t for o, t in zip(opinions, truth, strict=True) if o.choice == k]
+        expected = (sum(t == k for t in said) + 2 * overall) / (len(said) + 2)
+        assert made.class_reliability is not None
+        assert made.class_reliability[k] == pytest.approx(expected)
+    assert opinions[0].trust == made.class_reliability[opinions[0].choice]
+    assert "abstains below" in (trained["linear_probe"][1] / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

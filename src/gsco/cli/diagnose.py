@@ -15,7 +15,9 @@ def diagnose(
     run: Annotated[Path, typer.Option(help="A finished run folder; its parts are used.", show_default=False)],
     arm: Annotated[
         str | None,
-        typer.Option(help="generalist, moed, rad or gsco. Default: the fullest that the run asked."),
+        typer.Option(
+            help="generalist, moed, rad, gsco or gsco_calibrated. Default: the fullest that the run asked."
+        ),
     ] = None,
     generalist: Annotated[str | None, typer.Option(help="Another generalist than the run's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,

@@ -77,6 +77,14 @@ def run(
             rich_help_panel=_WAY,
         ),
     ] = None,
+    pool_folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Fit the pool of all voices on training cases, too, out of fold: each recipe is trained so "
+            "many times more. Default: 0, validation cases alone.",
+            rich_help_panel=_WAY,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of everything that draws. Default: 0.", rich_help_panel=_WAY)
     ] = None,
@@ -135,6 +143,7 @@ def run(
         "arms": tuple(arm) if arm else None,
         "neighbours": neighbours,
         "calibration_cases": calibration_cases,
+        "pool_folds": pool_folds,
         "seed": seed,
         "quick": quick,
         "leakage": leakage,

@@ -57,10 +57,13 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from gsco.collaboration import CALIBRATED
     from gsco.evaluation.arm_words import arm_name
 
     names = {option.key: escape(option.name) for option in diagnosis.options}
     who = f"{arm_name(diagnosis.arm)}, {diagnosis.generalist}"
+    if diagnosis.foreign:
+        console.print(diagnosis.foreign, style="bold red", markup=False, highlight=False)
     console.print(f"[bold]{escape(diagnosis.label_name)}[/]  ({escape(who)})", highlight=False)
     if diagnosis.word:
         console.print(diagnosis.word, style="dim", highlight=False)
@@ -71,12 +74,26 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         for key, p in sorted(diagnosis.probabilities.items(), key=lambda item: -item[1]):
             answer.add_row(f"  {names[key]}", f"{100 * p:5.1f} %", "█" * round(30 * p))
         console.print(answer)
+    if diagnosis.label_set is not None and diagnosis.coverage is not None:
+        members = ", ".join(names[key] for key in diagnosis.label_set)
+        console.print(
+            f"{100 * diagnosis.coverage:.0f} % label set ({arm_name(CALIBRATED)}): {members}"
+            + ("  [yellow]too unsure: it would abstain[/]" if diagnosis.abstains else ""),
+            highlight=False,
+        )
+    judged = any(voice.trust is not None for voice in diagnosis.voices)
+    weighed = any(voice.weight is not None for voice in diagnosis.voices)
     said = Table(
-        title="Who said what", title_justify="left", caption="reliability: balanced accuracy on validation"
+        title="Who said what",
+        title_justify="left",
+        caption="reliability: balanced accuracy on validation"
+        + ("; when it says so: share right there when it says this option" if judged else "")
+        + ("; weight: in the pool of all voices" if weighed else ""),
     )
     for heading in ("who", "says"):
         said.add_column(heading)
-    for heading in ("probability", "reliability"):
+    extra = [*(["when it says so"] if judged else []), *(["weight"] if weighed else [])]
+    for heading in ("probability", "reliability", *extra):
         said.add_column(heading, justify="right")
     kind = diagnosis.voices[0].kind
     for voice in diagnosis.voices:
@@ -86,11 +103,15 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         said.add_row(
             escape(arm_name(voice.name)),
             "no answer could be read" if voice.choice is None else names[voice.choice],
-            "–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %",
+            ("–" if voice.probabilities is None else f"{100 * max(voice.probabilities):.1f} %")
+            + (" (abstains)" if voice.abstains else ""),
             "" if voice.reliability is None else f"{voice.reliability:.2f}",
+            *([] if not judged else ["" if voice.trust is None else f"{voice.trust:.2f}"]),
+            *([] if not weighed else ["" if voice.weight is None else f"{voice.weight:.2f}"]),
         )
     console.print(said)
-    similar = Table(title="Similar known cases", title_justify="left")
+    signs = _signs(diagnosis)
+    similar = Table(title="Similar known cases", title_justify="left", caption=signs, caption_justify="left")
     for heading in ("similarity", "label", "case"):
         similar.add_column(heading)
     for neighbour in diagnosis.neighbours:
@@ -98,3 +119,16 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         similar.add_row(f"{neighbour.similarity:.3f}", labels, escape(neighbour.case_id))
     console.print(similar)
     console.print(RESEARCH_ONLY, style="dim", highlight=False)
+
+
+def _signs(diagnosis: Diagnosis) -> str | None:
+    """How far the image is from the known cases, and how much the specialists disagree."""
+    from gsco.evaluation.foreign import percent_nearer
+
+    parts = []
+    if diagnosis.foreignness is not None:
+        nearer = percent_nearer(diagnosis.foreignness.nearer)
+        parts.append(f"farther from them than {nearer} are from each other")
+    if diagnosis.disagreement is not None:
+        parts.append(f"disagreement of the specialists: {diagnosis.disagreement:.2f} of 1")
+    return "\n".join(parts) or None

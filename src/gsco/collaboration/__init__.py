@@ -1,20 +1,26 @@
 """Collaboration: evidence + prompt template + generalist → answer."""
 
 from gsco.collaboration.answer import Answer
+from gsco.collaboration.arbitration import CALIBRATED, Arbiter, Spoken
 from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
+from gsco.collaboration.pool import Pool, voices_of
 from gsco.collaboration.team import Team, choose_team
 from gsco.collaboration.temperature import Temperature
 from gsco.collaboration.templates import TEMPLATES, Prompt, Template, get_template, register_template
 
 __all__ = [
+    "CALIBRATED",
     "CONTROLS",
     "GENERALIST_ARMS",
     "TEMPLATES",
     "Answer",
+    "Arbiter",
     "Collaboration",
     "Evidence",
+    "Pool",
     "Prompt",
+    "Spoken",
     "Team",
     "Temperature",
     "Template",
@@ -23,4 +29,5 @@ __all__ = [
     "get_template",
     "register_template",
     "restrict",
+    "voices_of",
 ]

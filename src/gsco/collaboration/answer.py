@@ -15,6 +15,8 @@ class Answer:
         prediction: an option key; None when a free text could not be read.
         probabilities: option key -> probability, summing to 1; None where the arm gives none.
         uncalibrated: the same before calibration; None where nothing was calibrated.
+        label_set: option keys of the conformal set, most probable first; None where the arm has none.
+        abstains: whether the arm would rather not answer; None where it always answers.
         prompt: the exact text the generalist was given; None for controls.
         raw: what the generalist wrote (free generation only).
         template: name of the prompt template; None for controls.
@@ -28,3 +30,5 @@ class Answer:
     raw: str | None = None
     template: str | None = None
     uncalibrated: dict[str, float] | None = None
+    label_set: tuple[str, ...] | None = None
+    abstains: bool | None = None

@@ -17,6 +17,7 @@ class ArmWords:
 
 ARMS: dict[str, ArmWords] = {
     "gsco": ArmWords("GSCo (both)", "hears specialists and similar cases", article=False),
+    "gsco_calibrated": ArmWords("GSCo calibrated", "all voices, weighted on validation", article=False),
     "moed": ArmWords("+ specialists (MoED)", "hears the specialists", article=False),
     "rad": ArmWords("+ similar cases (RAD)", "hears the most similar known cases", article=False),
     "generalist": ArmWords("generalist alone", "sees the image only"),
@@ -28,6 +29,7 @@ ARMS: dict[str, ArmWords] = {
 """By the arm's id in the log, in the order of a table."""
 
 
+_VOICES = {"generalist": "the generalist's answer", "neighbour_vote": "the similar cases' vote"}
 _FULLEST_FIRST = ("gsco", "moed", "rad", "generalist", "mean_probability", "best_specialist")
 
 
@@ -44,6 +46,11 @@ def arm_rank(arm: str) -> tuple[int, str]:
 def arm_name(arm: str) -> str:
     """``gsco`` → ``GSCo (both)``, ``specialist:knn`` → ``knn``."""
     return ARMS[arm].name if arm in ARMS else arm.removeprefix("specialist:")
+
+
+def voice_name(voice: str) -> str:
+    """A voice of the pool: ``specialist:knn`` → ``knn``, ``generalist`` → ``the generalist's answer``."""
+    return _VOICES.get(voice, voice.removeprefix("specialist:"))
 
 
 def arm_note(arm: str) -> str:

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from gsco.cases import Case, ImageRef, Option, Task
 from gsco.collaboration import (
+    CALIBRATED,
     GENERALIST_ARMS,
     Answer,
+    Arbiter,
     Collaboration,
     Evidence,
     Temperature,
     controls,
     get_template,
+    voices_of,
 )
+from gsco.collaboration.pool import GENERALIST
 from gsco.embedded import cache_home
 from gsco.errors import DatasetError, RunError
 from gsco.evaluation.answering import calibrated
@@ -25,13 +29,15 @@ from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_record
 from gsco.evaluation.environment import set_threads
+from gsco.evaluation.foreign import read_sign, warning
 from gsco.evaluation.logline import kind_of
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.parts import load_encoder, safe_name
+from gsco.evaluation.pooling import read_arbiter
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder
-from gsco.retrieval import Neighbour
-from gsco.specialists import Opinion
+from gsco.retrieval import Foreignness, Neighbour
+from gsco.specialists import opinion_of
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
@@ -52,6 +58,9 @@ class Voice:
         choice: option key; None where a free text could not be read.
         probabilities: in the options' order; None where there are none.
         reliability: balanced accuracy on validation, for specialists.
+        trust: how often it is right on validation when it says this option, for specialists, where known.
+        abstains: whether it would rather not answer; None for who always answers.
+        weight: what it is worth in the pool, where the run has one and it is heard there.
     """
 
     name: str
@@ -59,6 +68,9 @@ class Voice:
     choice: str | None
     probabilities: tuple[float, ...] | None
     reliability: float | None = None
+    trust: float | None = None
+    abstains: bool | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +85,15 @@ class Diagnosis:
         options: the closed options, in order.
         probabilities: option key → probability, calibrated as the run was; None in ``generate`` mode.
         uncalibrated: what the generalist said before that; None where nothing was calibrated.
-        voices: the arm asked for, the generalist alone, the controls and each specialist.
+        label_set: option keys of the conformal set of ``gsco_calibrated``, most probable first; None where
+            the run has no such arm, or another generalist answers.
+        coverage: share of cases whose set is to hold the true option; None without a set.
+        abstains: whether ``gsco_calibrated`` would rather not answer; None likewise.
+        voices: the arm asked for, ``gsco_calibrated``, the generalist alone, the controls, each specialist.
         neighbours: the most similar known cases.
+        disagreement: of the specialists, in [0, 1] (`Evidence.disagreement`); None with fewer than two.
+        foreignness: how far the image is from all known cases.
+        foreign: a warning where the image does not look like any of them; else None.
         word: why the answer is the generalist's own word, where the run calibrated others; else None.
         known_case: a warning where the image is, or nearly is, a case the parts were made from; else None.
         prompt: the exact prompt of the arm.
@@ -88,8 +107,14 @@ class Diagnosis:
     options: tuple[Option, ...]
     probabilities: dict[str, float] | None
     uncalibrated: dict[str, float] | None
+    label_set: tuple[str, ...] | None
+    coverage: float | None
+    abstains: bool | None
     voices: tuple[Voice, ...]
     neighbours: tuple[Neighbour, ...]
+    disagreement: float | None
+    foreignness: Foreignness | None
+    foreign: str | None
     known_case: str | None
     word: str | None
     prompt: str | None
@@ -122,7 +147,8 @@ def diagnose(
     Args:
         image: an image or DICOM file.
         run: the run folder whose parts are used.
-        arm: ``generalist``, ``moed``, ``rad`` or ``gsco``; the fullest that the run asked when None.
+        arm: ``generalist``, ``moed``, ``rad``, ``gsco`` or, where the run has it, ``gsco_calibrated``; the
+            fullest that the run asked when None.
         generalist: another one than the run's, then taken at its word: an object, or what
             `gsco.load_generalist` takes.
         cache: where features are kept; ``$GSCO_CACHE`` or ``~/.cache/gsco`` by default.
@@ -135,8 +161,9 @@ def diagnose(
     """
     from gsco.cases import load_image
 
-    if arm is not None and arm not in GENERALIST_ARMS:
-        raise RunError(f"no arm {arm!r}", remedy=f"Choose one of: {', '.join(GENERALIST_ARMS)}.")
+    if arm is not None and arm not in (*GENERALIST_ARMS, CALIBRATED):
+        known = ", ".join((*GENERALIST_ARMS, CALIBRATED))
+        raise RunError(f"no arm {arm!r}", remedy=f"Choose one of: {known}.")
     ref = ImageRef(Path(image).expanduser())
     load_image(ref)  # a broken image is told before anything is loaded for it
     folder, say = RunFolder(Path(run)), progress or Silent()
@@ -161,16 +188,33 @@ def diagnose(
         evidence = _evidence(folder, config, ref, cache_home(cache), vote)
     with say.stage("generalist"):
         model = _generalist(generalist or config.generalist)
+        fits, asked = read_calibrations(folder), folder.read_json("generalist.json")
+        fitted = asked is not None and asked["fingerprint"] == model.fingerprint
+        arbiter, heard = (read_arbiter(folder) if fitted else None) or (None, "generalist")
+        if arm == CALIBRATED and arbiter is None:
+            raise RunError(
+                f"no arm {CALIBRATED} was fitted for this generalist",
+                where=str(run),
+                remedy=f"Resume the run (`gsco run --resume {run}`), or choose another --arm.",
+            )
+        wanted = dict.fromkeys(heard if each == CALIBRATED else each for each in (arm, heard, "generalist"))
         answers = Collaboration(model, get_template(config.template), config.mode, parse_option).answer(
-            [case], task, [evidence], tuple(dict.fromkeys((arm, "generalist")))
+            [case], task, [evidence], tuple(wanted)
         )
     best = str(chosen["best"])
-    fits, asked = read_calibrations(folder), folder.read_json("generalist.json")
-    fitted = asked is not None and asked["fingerprint"] == model.fingerprint
     if fitted:
         answers = [calibrated(each, fits) for each in answers]
-    answer = answers[0]
-    voices = [*answers, *controls(case, task, evidence, best=best)]
+    pooled = None
+    if arbiter is not None:
+        scores = next(each.probabilities for each in answers if each.arm == heard) or {}
+        said = voices_of(evidence, task.keys, tuple(scores.values()))
+        pooled = arbiter.answer(case.id, task.keys, said)
+    spoken = list(answers)
+    if pooled is not None:
+        spoken.insert(0 if arm == CALIBRATED else len(spoken), pooled)
+    answer = spoken[0]
+    voices = [*spoken, *controls(case, task, evidence, best=best)]
+    weights = {} if arbiter is None else _weights(arbiter, heard)
     return Diagnosis(
         image=str(image),
         arm=arm,
@@ -179,31 +223,51 @@ def diagnose(
         options=task.options,
         probabilities=answer.probabilities,
         uncalibrated=answer.uncalibrated,
-        voices=tuple(_voice(said, evidence, best) for said in voices if said.arm != "best_specialist"),
+        label_set=None if pooled is None else pooled.label_set,
+        coverage=None if arbiter is None else arbiter.sets.coverage,
+        abstains=None if pooled is None else pooled.abstains,
+        voices=tuple(
+            _voice(each, evidence, best, weights) for each in voices if each.arm != "best_specialist"
+        ),
         neighbours=evidence.neighbours,
+        disagreement=evidence.disagreement(),
+        foreignness=evidence.foreignness,
+        foreign=warning(evidence.foreignness),
         known_case=_known(case, evidence, config, folder),
         word=_word(fits, arm, fitted=fitted),
-        prompt=answer.prompt,
-        raw=answer.raw,
+        prompt=answers[0].prompt,
+        raw=answers[0].raw,
     )
+
+
+def _weights(arbiter: Arbiter, heard: str) -> dict[str, float]:
+    """Weight in the pool by arm: the generalist's is that of the arm which is heard there."""
+    weights = dict(zip(arbiter.pool.voices, arbiter.pool.weights, strict=True))
+    return {heard if voice == GENERALIST else voice: weight for voice, weight in weights.items()}
 
 
 def _evidence(
     folder: RunFolder, config: RunConfig, ref: ImageRef, cache: Path, vote_reliability: float | None
 ) -> Evidence:
-    from gsco.retrieval import CaseIndex
+    from gsco.retrieval import CaseIndex, ForeignSign
     from gsco.specialists.features import extract
     from gsco.specialists.registry import load_specialist
 
     opinions = []
     for recipe in config.specialists:
         specialist = load_specialist(folder.specialists / safe_name(recipe), cache=cache)
-        row = specialist.predict([ref])[0]
-        opinions.append(Opinion(specialist.name, tuple(map(float, row)), specialist.reliability))
+        opinions.append(opinion_of(specialist, specialist.predict([ref])[0]))
     encoder = load_encoder(config.backbone)
     index = CaseIndex.from_pretrained(folder.index, expect_encoder=encoder.fingerprint)
     features = extract(encoder, [ref], cache=cache)
-    return Evidence(tuple(opinions), index.search(features, config.neighbours)[0], vote_reliability)
+    # a run of an earlier version judges by the known cases alone
+    sign = read_sign(folder, index) or ForeignSign.fit(index)
+    return Evidence(
+        tuple(opinions),
+        index.search(features, config.neighbours)[0],
+        vote_reliability,
+        sign.judge(index, features)[0],
+    )
 
 
 def _generalist(given: Generalist | str) -> Generalist:
@@ -214,25 +278,25 @@ def _generalist(given: Generalist | str) -> Generalist:
     return load_generalist(given)
 
 
-def _voice(answer: Answer, evidence: Evidence, best: str) -> Voice:
+def _voice(answer: Answer, evidence: Evidence, best: str, weights: Mapping[str, float]) -> Voice:
+    opinion = next((o for o in evidence.opinions if answer.arm == f"specialist:{o.specialist}"), None)
     name = answer.arm.removeprefix("specialist:")
     return Voice(
         name=name + (" (best)" if answer.arm == f"specialist:{best}" else ""),
         kind=kind_of(answer.arm),
         choice=answer.prediction,
         probabilities=None if answer.probabilities is None else tuple(answer.probabilities.values()),
-        reliability=_reliability(answer.arm, evidence),
+        reliability=evidence.neighbour_reliability
+        if answer.arm == "neighbour_vote"
+        else (None if opinion is None else opinion.reliability),
+        trust=None if opinion is None else opinion.trust,
+        abstains=answer.abstains if opinion is None else opinion.abstains,
+        weight=weights.get(answer.arm),
     )
 
 
-def _reliability(arm: str, evidence: Evidence) -> float | None:
-    if arm == "neighbour_vote":
-        return evidence.neighbour_reliability
-    return next((o.reliability for o in evidence.opinions if arm == f"specialist:{o.specialist}"), None)
-
-
 def _word(fits: Mapping[str, Temperature], arm: str, *, fitted: bool) -> str | None:
-    if not fits or (fitted and arm in fits):
+    if not fits or (fitted and arm in (*fits, CALIBRATED)):
         return None
     why = "the run did not ask this arm" if fitted else "the run calibrated another generalist"
     return f"Not calibrated: {why}."

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from gsco.cases import Case
-from gsco.collaboration import GENERALIST_ARMS, Answer, Evidence
+from gsco.collaboration import CALIBRATED, GENERALIST_ARMS, Answer, Evidence
+from gsco.retrieval import Neighbour
+from gsco.specialists import Opinion
 
 SCHEMA = 1
 
@@ -43,21 +46,51 @@ def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -
     }
 
 
+def pooled_line(heard: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+    """The line of an arm that was computed from another line: the same case, another answer.
+
+    Args:
+        heard: the line of the arm whose evidence and answer were used.
+        answer: the answer; its label set and abstention stand in the line, too.
+    """
+    return {
+        **heard,
+        "arm": answer.arm,
+        "kind": kind_of(answer.arm),
+        "prediction": answer.prediction,
+        "probabilities": _shares(answer.probabilities),
+        "uncalibrated": None,
+        "prompt": None,
+        "raw": None,
+        "template": None,
+        "evidence": None,
+        "label_set": list(answer.label_set or ()),
+        "abstains": answer.abstains,
+    }
+
+
 def kind_of(arm: str) -> str:
-    """``generalist``, ``specialist`` or ``control``."""
+    """``generalist``, ``specialist``, ``control``, or ``pool`` for all of them together."""
     if arm in GENERALIST_ARMS:
         return "generalist"
+    if arm == CALIBRATED:
+        return "pool"
     return "specialist" if arm.startswith("specialist:") else "control"
 
 
 def evidence_dict(evidence: Evidence) -> dict[str, Any]:
-    """Opinions and neighbours as JSON values."""
+    """Opinions, neighbours and what they say of the image as JSON values."""
+    disagreement, foreign = evidence.disagreement(), evidence.foreignness
     return {
         "opinions": [
             {
                 "specialist": opinion.specialist,
                 "probabilities": [_digits(p) for p in opinion.probabilities],
                 "reliability": None if opinion.reliability is None else _digits(opinion.reliability),
+                "class_reliability": None
+                if opinion.class_reliability is None
+                else [_digits(share) for share in opinion.class_reliability],
+                "abstains": opinion.abstains,
             }
             for opinion in evidence.opinions
         ],
@@ -74,7 +107,34 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
         "neighbour_reliability": None
         if evidence.neighbour_reliability is None
         else _digits(evidence.neighbour_reliability),
+        "disagreement": None if disagreement is None else _digits(disagreement),
+        "foreignness": None
+        if foreign is None
+        else {
+            "score": _digits(foreign.score),
+            "nearer": _digits(foreign.nearer),
+            "p_value": _digits(foreign.p_value),
+            "is_foreign": foreign.is_foreign,
+        },
     }
+
+
+def read_evidence(values: Mapping[str, Any]) -> Evidence:
+    """What `evidence_dict` wrote; fields that older runs did not write are left at their defaults."""
+    return Evidence(
+        tuple(
+            Opinion(
+                row["specialist"],
+                tuple(row["probabilities"]),
+                row["reliability"],
+                None if row.get("class_reliability") is None else tuple(row["class_reliability"]),
+                bool(row.get("abstains", False)),
+            )
+            for row in values["opinions"]
+        ),
+        tuple(Neighbour(**{**row, "labels": tuple(row["labels"])}) for row in values["neighbours"]),
+        values.get("neighbour_reliability"),
+    )
 
 
 def cluster_hash(dataset: str, case: Case) -> str:

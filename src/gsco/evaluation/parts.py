@@ -22,12 +22,13 @@ from gsco.cases import Case, Dataset
 from gsco.collaboration import Evidence
 from gsco.errors import ModelError, RunError
 from gsco.evaluation.copies import find_copies
+from gsco.evaluation.foreign import settle_sign
 from gsco.evaluation.runfolder import storage_errors, write_atomic
 from gsco.evaluation.work import Work
-from gsco.specialists import Opinion
+from gsco.specialists import opinion_of
 
 if TYPE_CHECKING:
-    from gsco.retrieval import CaseIndex, Neighbour
+    from gsco.retrieval import CaseIndex, ForeignSign
     from gsco.specialists import Specialist
     from gsco.specialists.backbones import Backbone
 
@@ -43,6 +44,7 @@ class Parts:
         best: name of the one that was best on validation.
         neighbour_reliability: balanced accuracy of the similar cases' vote on validation; None without any.
         taught: the dataset that they learned from and were judged on: without the copies left out.
+        sign: tells images that are foreign to the index.
     """
 
     backbone: Backbone
@@ -51,6 +53,7 @@ class Parts:
     best: str
     neighbour_reliability: float | None
     taught: Dataset
+    sign: ForeignSign
 
 
 def check_recipes(recipes: Sequence[str], backbone: str) -> None:
@@ -94,7 +97,8 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
     specialists = tuple(_specialist(work, taught, recipe) for recipe in work.config.specialists)
     reliability = _vote_reliability(work, taught, backbone, index)
     best = _judge(work, taught, specialists, reliability)
-    return Parts(backbone, index, specialists, best, reliability, taught)
+    sign = settle_sign(work.folder, index, lambda: _validation_features(work, taught, backbone))
+    return Parts(backbone, index, specialists, best, reliability, taught, sign)
 
 
 def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[Evidence]:
@@ -104,19 +108,20 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
         ids, probabilities = _read_predictions(work, specialist.name, split)
         row = {case_id: i for i, case_id in enumerate(ids)}
         opinions.append((specialist, probabilities, row))
-    neighbours = _neighbours(work, cases, parts.backbone, parts.index, split)
+    features = _embed(work, parts.backbone, cases, f"{split} cases")
+    neighbours = parts.index.search(features, work.config.neighbours)
+    foreignness = parts.sign.judge(parts.index, features)
     return [
         Evidence(
             tuple(
-                Opinion(
-                    specialist.name, tuple(map(float, probabilities[row[case.id]])), specialist.reliability
-                )
+                opinion_of(specialist, probabilities[row[case.id]])
                 for specialist, probabilities, row in opinions
             ),
             tuple(found),
             parts.neighbour_reliability,
+            foreign,
         )
-        for case, found in zip(cases, neighbours, strict=True)
+        for case, found, foreign in zip(cases, neighbours, foreignness, strict=True)
     ]
 
 
@@ -155,11 +160,10 @@ def _index(
     return CaseIndex.from_pretrained(folder, expect_encoder=backbone.fingerprint)
 
 
-def _neighbours(
-    work: Work, cases: Sequence[Case], backbone: Backbone, index: CaseIndex, split: str
-) -> list[tuple[Neighbour, ...]]:
-    features = _embed(work, backbone, cases, f"{split} cases")
-    return index.search(features, work.config.neighbours)
+def _validation_features(work: Work, taught: Dataset, backbone: Backbone) -> NDArray[np.float32] | None:
+    """Of the cases that images to be answered are compared with; None where they are those to be answered."""
+    cases = [case for case in taught.split("val") if case.label is not None]
+    return _embed(work, backbone, cases, "val cases") if cases and work.config.split != "val" else None
 
 
 def _vote_reliability(work: Work, dataset: Dataset, backbone: Backbone, index: CaseIndex) -> float | None:
@@ -169,7 +173,7 @@ def _vote_reliability(work: Work, dataset: Dataset, backbone: Backbone, index: C
     cases = [case for case in dataset.split("val") if case.label is not None]
     if not cases:
         return None
-    found = _neighbours(work, cases, backbone, index, "val")
+    found = index.search(_embed(work, backbone, cases, "val cases"), work.config.neighbours)
     votes = [Evidence(neighbours=similar).neighbour_choice(dataset.task.keys) for similar in found]
     truth = np.asarray(dataset.targets(cases), dtype=np.int64)
     return round(metrics.balanced_accuracy(truth, np.asarray(votes), len(dataset.task.options)), 6)

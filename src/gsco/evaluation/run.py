@@ -18,6 +18,7 @@ from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_dataset
 from gsco.evaluation.environment import describe_environment, set_threads
 from gsco.evaluation.parts import check_recipes, gather_evidence, make_parts
+from gsco.evaluation.pooling import pool_answers
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder, as_storage_error, write_atomic
 from gsco.evaluation.work import Work
@@ -171,6 +172,7 @@ def _execute(
     fits = calibrate(work, cases, parts, asked)
     evidence = gather_evidence(work, cases, parts, config.split)
     lines = answer_cases(work, dataset, cases, evidence, best=parts.best, generalist=asked, calibrations=fits)
+    lines = pool_answers(work, parts, lines, fits)
     return conclude(work, lines, dataset=dataset)
 
 

@@ -21,6 +21,7 @@ from gsco.evaluation import metrics as m
 from gsco.evaluation import statistics as s
 from gsco.evaluation.arm_words import arm_rank
 from gsco.evaluation.metrics import Floats
+from gsco.evaluation.selective import abstention_figures, selective_figures, set_figures
 
 SCHEMA = 1
 DIGITS = 6
@@ -32,6 +33,8 @@ COMPARISONS: tuple[tuple[str, str], ...] = (
     ("gsco", "generalist"),
     ("moed", "majority_vote"),
     ("rad", "neighbour_vote"),
+    ("gsco_calibrated", "mean_probability"),
+    ("gsco_calibrated", "gsco"),
 )
 COMPARED_METRICS: tuple[str, ...] = ("macro_f1", "accuracy")
 COUNTED: dict[str, s.Statistic] = {
@@ -55,6 +58,8 @@ class ArmAnswers:
         probabilities: shape (n, K), or None where any case has none.
         n_options: K.
         uncalibrated: probabilities before calibration, or None where any case has none.
+        label_sets: which options each case's conformal set holds, shape (n, K); None where there are none.
+        abstains: shape (n,); None where the arm always answers.
     """
 
     name: str
@@ -66,6 +71,8 @@ class ArmAnswers:
     probabilities: Floats | None
     n_options: int
     uncalibrated: Floats | None = None
+    label_sets: NDArray[np.bool_] | None = None
+    abstains: NDArray[np.bool_] | None = None
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -107,6 +114,8 @@ class ArmAnswers:
             None if self.probabilities is None else self.probabilities[rows],
             self.n_options,
             None if self.uncalibrated is None else self.uncalibrated[rows],
+            None if self.label_sets is None else self.label_sets[rows],
+            None if self.abstains is None else self.abstains[rows],
         )
 
 
@@ -169,6 +178,12 @@ def _answers(arm: str, rows: Mapping[str, Mapping[str, Any]], position: Mapping[
         table("probabilities"),
         len(position),
         table("uncalibrated"),
+        np.asarray([[key in row["label_set"] for key in position] for row in ordered])
+        if all(row.get("label_set") for row in ordered)
+        else None,
+        np.asarray([row["abstains"] for row in ordered], dtype=np.bool_)
+        if all(row.get("abstains") is not None for row in ordered)
+        else None,
     )
 
 
@@ -236,6 +251,7 @@ def summarise(
             "holm": "over the comparisons of the same metric in this file",
             "ece": f"top label, {m.ECE_BINS} equal-width bins",
             "brier": "sum over options, 0 to 2",
+            "selective": "surest answers first, ties in the mean over their orders",
             "digits": DIGITS,
         },
     }
@@ -248,6 +264,12 @@ def figures(arm: ArmAnswers, keys: Sequence[str], n_resamples: int, seed: int) -
         interval = s.bootstrap_interval(arm.cluster_confusions, statistic, n_resamples=n_resamples, seed=seed)
         out[name] = interval._asdict()
     out.update(dict.fromkeys(SCORED) if arm.probabilities is None else _scored(arm, n_resamples, seed))
+    if arm.probabilities is not None:
+        out["selective"] = selective_figures(arm.probabilities.max(axis=1), arm.right)
+    if arm.label_sets is not None:
+        out["sets"] = set_figures(arm.label_sets, arm.reference)
+    if arm.abstains is not None:
+        out["abstained"] = abstention_figures(arm.abstains, arm.right)
     if arm.uncalibrated is not None:
         out["ece_uncalibrated"] = m.ece(arm.reference, arm.uncalibrated)
     recall, precision, f1 = m.recall_of(arm.confusion), m.precision_of(arm.confusion), m.f1_of(arm.confusion)

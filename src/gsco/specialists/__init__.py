@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gsco.specialists.base import Opinion, Specialist
+from gsco.specialists.base import Opinion, Specialist, opinion_of
 
 if TYPE_CHECKING:
     from gsco.specialists.backbones import Backbone, load_backbone
@@ -49,6 +49,7 @@ __all__ = [
     "grouped_folds",
     "load_backbone",
     "load_specialist",
+    "opinion_of",
     "out_of_fold",
     "train_specialist",
 ]

@@ -105,6 +105,28 @@ def class_weights(
     return weights
 
 
+def class_reliability(
+    probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64], *, prior: float = 2.0
+) -> tuple[float, ...]:
+    """How often an answer is right, for each option that may be answered: precision, drawn to the overall.
+
+    ``(right + prior · overall) / (said + prior)``, where `overall` is the share of right answers over all
+    options, ``(right + 1) / (n + 2)``. An option that was said twice, both times rightly, is thus not
+    certain, and one that was never said has the overall share.
+
+    Args:
+        probabilities: (N, options).
+        targets: N option positions.
+        prior: how many cases the overall share counts for.
+    """
+    truth, choice = np.asarray(targets), np.asarray(probabilities).argmax(axis=1)
+    n_options = np.asarray(probabilities).shape[1]
+    said = np.bincount(choice, minlength=n_options)
+    right = np.bincount(choice[choice == truth], minlength=n_options)
+    overall = (right.sum() + 1) / (len(truth) + 2)
+    return tuple(((right + prior * overall) / (said + prior)).tolist())
+
+
 def judge(
     probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64], *, ordinal: bool = False
 ) -> dict[str, float]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gsco.cases import Dataset
 from gsco.errors import DatasetError, ModelError
+from gsco.specialists.conformal import ConformalSets
 from gsco.specialists.machine import ONE_CPU, Machine
 from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
 
@@ -260,6 +261,12 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
             made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)
             made.thresholds = np.asarray(config["labels"]["thresholds"], dtype=np.float64)
         made.reliability = config["reliability"]
+        shares, sets = config.get("class_reliability"), config.get("conformal")  # older folders have none
+        made.class_reliability = None if shares is None else tuple(map(float, shares))
+        if shares is not None and len(shares) != len(made.options):
+            raise ValueError(f"{len(shares)} class reliabilities for {len(made.options)} options")
+        made.abstains_below = config.get("abstains_below")
+        made.conformal = None if sets is None else ConformalSets.from_dict(sets)
         made.val_metrics = {
             key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
         }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.errors import ModelError, StorageError
 from gsco.specialists.calibration import (
+    class_reliability,
     fit_temperature,
     fit_thresholds,
     judge,
@@ -24,6 +25,7 @@ from gsco.specialists.calibration import (
     sigmoid,
     softmax,
 )
+from gsco.specialists.conformal import ANSWERED, COVERAGE, ConformalSets, cut_of_share
 from gsco.specialists.machine import ONE_CPU, Machine
 
 FORMAT = "gsco-specialist"
@@ -120,6 +122,10 @@ class TrainedSpecialist(ABC):
         label_temperatures / thresholds: the same of each label, and above which probability it is said,
             both fitted on validation; shape (options,), multi-label tasks only.
         reliability: balanced accuracy on validation, or None.
+        class_reliability: how often it is right there when it says each option, in [0, 1]; None where
+            there are no validation cases, and in multi-label tasks, as the next two.
+        abstains_below: confidence that the surest `ANSWERED` of the validation cases reach.
+        conformal: how its label sets are made.
         val_metrics: figures on validation; see `gsco.specialists.calibration.judge`.
         details: settings chosen in training, and what it was trained on; they go on the card.
     """
@@ -137,6 +143,9 @@ class TrainedSpecialist(ABC):
         self.label_temperatures = np.ones(len(options))
         self.thresholds = np.full(len(options), 0.5)
         self.reliability: float | None = None
+        self.class_reliability: tuple[float, ...] | None = None
+        self.abstains_below: float | None = None
+        self.conformal: ConformalSets | None = None
         self.val_metrics: dict[str, float] = {}
         self.details: dict[str, Any] = {}
 
@@ -188,7 +197,7 @@ class TrainedSpecialist(ABC):
         return [(self.options[int(choice)],) for choice in probabilities.argmax(axis=1)]
 
     def calibrate(self, job: TrainingJob) -> None:
-        """Fit the temperature on validation and take down the figures there."""
+        """Fit the temperature, the label sets and abstention on validation; take down the figures there."""
         self.details.update(
             dataset=job.dataset.name,
             modality=job.dataset.task.modality,
@@ -204,9 +213,12 @@ class TrainedSpecialist(ABC):
             self._calibrate_labels(logits, job.val_targets)
             return
         self.temperature = fit_temperature(logits, job.val_targets)
-        ordinal = job.dataset.task.ordinal
-        self.val_metrics = judge(self.calibrated(logits), job.val_targets, ordinal=ordinal)
+        probabilities = self.calibrated(logits)
+        self.val_metrics = judge(probabilities, job.val_targets, ordinal=job.dataset.task.ordinal)
         self.reliability = self.val_metrics["balanced_accuracy"]
+        self.class_reliability = class_reliability(probabilities, job.val_targets)
+        self.abstains_below = cut_of_share(probabilities.max(axis=1), ANSWERED)
+        self.conformal = ConformalSets.fit(probabilities, job.val_targets, coverage=COVERAGE)
 
     def _calibrate_labels(self, logits: NDArray[np.float64], targets: NDArray[np.int64]) -> None:
         """A temperature and a threshold for each label that occurs and is not everywhere."""
@@ -239,6 +251,9 @@ class TrainedSpecialist(ABC):
             "temperature": self.temperature,
             **self._labels_config(),
             "reliability": self.reliability,
+            "class_reliability": None if self.class_reliability is None else list(self.class_reliability),
+            "abstains_below": self.abstains_below,
+            "conformal": None if self.conformal is None else self.conformal.to_dict(),
             "val_metrics": {k: (None if math.isnan(v) else v) for k, v in self.val_metrics.items()},
             "details": self.details,
             "model": self._config(),
@@ -308,10 +323,37 @@ def card(config: dict[str, Any]) -> str:
         f"| {key} | {'' if value is None else f'{value:.4g}'} |"
         for key, value in sorted(config["val_metrics"].items())
     ]
+    lines += _opinion_lines(config)
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     settings = {**config["model"], **details, "temperature": config["temperature"]}
     lines += [f"| {key} | {value} |" for key, value in sorted(settings.items())]
     return "\n".join(lines) + "\n"
+
+
+def _opinion_lines(config: dict[str, Any]) -> list[str]:
+    """What it knows about its own answers; nothing for a folder made before that was taken down."""
+    if config.get("class_reliability") is None:
+        return []
+    lines = [
+        "",
+        "## What its answers are worth",
+        "",
+        "How often it is right on validation when it says an option (drawn to its overall share of right "
+        "answers by two cases).",
+        "",
+        "| it says | right |",
+        "|---|---|",
+    ]
+    pairs = zip(config["options"], config["class_reliability"], strict=True)
+    lines += [f"| {key} | {share:.3f} |" for key, share in pairs]
+    cut, sets = config["abstains_below"], config["conformal"]
+    return [
+        *lines,
+        "",
+        f"It abstains below a confidence of {cut:.3f}, which the surest {ANSWERED:.0%} of the validation "
+        f"cases reach. An option is in its label set (stated coverage {sets['coverage']:.0%}) where its "
+        f"probability is at least {sets['threshold']:.3f}.",
+    ]
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from gsco.evaluation.arm_words import arm_name, arm_rank, fullest_arm
+from gsco.evaluation.foreign import percent_nearer
 from gsco.evaluation.report.thumbnails import LARGE, SMALL, Thumbnail, data_uri, shrink
 from gsco.evaluation.report.wording import number
 
@@ -41,6 +42,8 @@ class OpinionRow:
     name: str
     reliability: str
     cells: tuple[tuple[str, float, bool], ...]  # text, percent, highest?
+    trust: str  # how often it is right on validation when it says this
+    abstains: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,9 @@ class Card:
     index_version: str
     prompts: tuple[Prompt, ...]
     picture: str | None = None
+    distance: str = ""
+    foreign: bool = False
+    disagreement: str = ""
 
 
 @dataclass(slots=True)
@@ -200,6 +206,7 @@ def _card(
     reference = some["reference"]
     told = next((answers[arm]["evidence"] for arm in arms if answers[arm].get("evidence")), None) or {}
     neighbours, reliability = told.get("neighbours") or [], told.get("neighbour_reliability")
+    foreign, disagreement = told.get("foreignness"), told.get("disagreement")
     return Card(
         case_id=case_id,
         reference=names.get(reference, reference),
@@ -225,6 +232,9 @@ def _card(
             if answers[arm].get("prompt")
         ),
         picture=pictures.get(some.get("image"), LARGE),
+        distance="" if foreign is None else percent_nearer(foreign["nearer"]),
+        foreign=foreign is not None and bool(foreign["is_foreign"]),
+        disagreement="" if disagreement is None else number(disagreement, 2),
     )
 
 
@@ -233,7 +243,8 @@ def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tup
     said: dict[str | None, list[Voice]] = {}
     for line in lines:
         p = (line.get("probabilities") or {}).get(line["prediction"])
-        voice = Voice(line["arm"], arm_name(line["arm"]), "" if p is None else number(p, 2))
+        sure = "" if p is None else number(p, 2) + (", would abstain" if line.get("abstains") else "")
+        voice = Voice(line["arm"], arm_name(line["arm"]), sure)
         said.setdefault(line["prediction"], []).append(voice)
     reference = lines[0]["reference"]
     order = sorted(said, key=lambda key: (key != reference, key is None, -len(said[key]), str(key)))
@@ -251,11 +262,13 @@ def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tup
 def _opinion(opinion: Mapping[str, Any]) -> OpinionRow:
     p = [float(x) for x in opinion["probabilities"]]
     best = max(range(len(p)), key=lambda i: p[i]) if p else -1
-    reliability = opinion.get("reliability")
+    reliability, shares = opinion.get("reliability"), opinion.get("class_reliability")
     return OpinionRow(
         name=str(opinion["specialist"]),
         reliability="" if reliability is None else number(reliability, 2),
         cells=tuple(
             (number(x, 2), round(100 * min(1.0, max(0.0, x)), 1), i == best) for i, x in enumerate(p)
         ),
+        trust=number(shares[best], 2) if shares else "",
+        abstains=bool(opinion.get("abstains")),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,6 +94,42 @@ def difference_bar(row: Mapping[str, Any], limit: float) -> Markup:
     if row.get("difference") is not None:
         body += f'<circle class="dot" cx="{_x(row["difference"], domain)}" cy="11" r="4.5"/>'
     return _svg(body, WIDTH, 22, label, "interval")
+
+
+def risk_curves(curves: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Markup:
+    """Share of wrong answers among the surest, by how many are answered; one line for each arm.
+
+    Args:
+        curves: name and (share answered, risk) pairs of each arm.
+    """
+    left, top, wide, tall, foot = 34, 8, 320, 150, 34
+    highest = max((risk for _, curve in curves for _, risk in curve), default=0.0)
+    limit = next((t for t in (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if highest <= t), 1.0)
+    bottom = top + tall
+
+    def x(share: float) -> float:
+        return round(left + share * wide, 2)
+
+    def y(risk: float) -> float:
+        return round(bottom - risk / limit * tall, 2)
+
+    body = ""
+    for part in (0.0, 0.5, 1.0):
+        at = y(part * limit)
+        body += f'<line class="grid" x1="{x(0)}" x2="{x(1)}" y1="{at}" y2="{at}"/>'
+        label = f"{100 * part * limit:g} %"
+        body += f'<text class="tick" x="{left - 6}" y="{at + 4}" text-anchor="end">{label}</text>'
+    body += f'<line class="mark" x1="{x(0.8)}" x2="{x(0.8)}" y1="{y(limit)}" y2="{y(0)}"/>'
+    for number_, (name, curve) in enumerate(curves, start=1):
+        points = " ".join(f"{x(share)},{y(risk)}" for share, risk in curve)
+        body += f'<polyline class="risk risk-{number_}" points="{points}">'
+        body += f"<title>{escape(name)}</title></polyline>"
+    for t in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        body += f'<text class="tick" x="{x(t)}" y="{bottom + 14}" text-anchor="middle">{100 * t:.0f} %</text>'
+    body += f'<text class="tick" x="{x(0.5)}" y="{bottom + 29}" text-anchor="middle">'
+    body += "answered, surest first</text>"
+    told = "; ".join(f"{name}: {100 * curve[-1][1]:.1f} % of all answers wrong" for name, curve in curves)
+    return _svg(body, left + wide + 20, bottom + foot, f"Wrong answers by share answered. {told}", "risks")
 
 
 def reliability_bins(arm: ArmAnswers) -> Floats | None:

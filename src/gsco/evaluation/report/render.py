@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsco.collaboration import CALIBRATED
 from gsco.evaluation.arm_words import arm_name, arm_note, arm_rank, fullest_arm
 from gsco.evaluation.report import charts, wording
 from gsco.evaluation.report.cards import make_cards
+from gsco.evaluation.report.sureness import sureness
 from gsco.evaluation.report.thumbnails import Thumbnail
 from gsco.evaluation.summary import ArmAnswers, collect
 
@@ -24,7 +26,8 @@ MAX_CASES = 60
 _PICTURED_CONTROLS = ("best_specialist", "mean_probability")
 _GROUPS = (
     ("generalist", "Asking the generalist"),
-    ("control", "Controls: the same evidence without it"),
+    ("pool", "The generalist as one voice among others"),
+    ("control", "Controls: the same evidence without the generalist"),
     ("specialist", "Each specialist"),
 )
 _TABLED = ("accuracy", "balanced_accuracy", "auc", "ece", "brier")
@@ -60,7 +63,9 @@ def render_report(
             - ``specialists``: list of mappings with ``name``, ``reliability``, ``description``, … as known;
             - ``best_specialist``: name of the one chosen on validation;
             - ``index``, ``generalist``, ``leakage``: mappings (or text) to show;
-            - ``calibration``: content of ``calibration.json``;
+            - ``calibration``, ``pool``: content of ``calibration.json`` and ``pool.json``;
+            - ``foreign``: what images are called foreign by: ``k``, ``known`` and ``validation`` (counts),
+              and the rate of false alarms as ``percent``;
             - ``skipped``: lines that name images that could not be read;
             - ``notes``: lines that a reader should know before the figures;
             - ``images``: image reference by case id of known cases, for pictures of neighbours.
@@ -76,6 +81,7 @@ def render_report(
         "modality": None,
         "cases": metrics["n"],
         "synthetic": False,
+        "foreign": None,
         "notes": [],
         "skipped": [],
         **(extras or {}),
@@ -108,6 +114,7 @@ def render_report(
         table=_table(metrics),
         confusions=_confusions(metrics),
         curves=_curves(answers, metrics),
+        sureness=sureness(metrics, more.get("pool")),
         fits=_fits(more.get("calibration"), metrics),
         repairs=_repairs(metrics),
         cards=cards,
@@ -276,12 +283,20 @@ def _confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _curves(answers: Mapping[str, ArmAnswers], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     out = []
-    for name in _pictured(metrics):
+    pictured = _pictured(metrics)
+    if CALIBRATED in answers:  # in the place of the best specialist: three panels are a row
+        pictured = (CALIBRATED, *(name for name in pictured if name != "best_specialist"))
+    for name in pictured:
         bins = charts.reliability_bins(answers[name]) if name in answers else None
         if bins is not None:
             label = arm_name(name)
             out.append(
-                {"name": label, "svg": charts.reliability(bins, label), "ece": metrics["arms"][name]["ece"]}
+                {
+                    "name": label,
+                    "kind": answers[name].kind,
+                    "svg": charts.reliability(bins, label),
+                    "ece": metrics["arms"][name]["ece"],
+                }
             )
     return out
 
