@@ -37,6 +37,7 @@ COMMANDS = [
     ("specialist",),
     ("specialist", "train"),
     ("specialist", "import"),
+    ("specialist", "explain"),
 ]
 
 

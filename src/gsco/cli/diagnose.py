@@ -20,6 +20,10 @@ def diagnose(
         ),
     ] = None,
     generalist: Annotated[str | None, typer.Option(help="Another generalist than the run's.")] = None,
+    heatmap: Annotated[
+        Path | None,
+        typer.Option(help="PNG to write: where each specialist looked, as far as it can tell."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
 ) -> None:
     """Answer one image: label, probabilities, who said what, similar cases. Not a medical device."""
@@ -27,9 +31,21 @@ def diagnose(
     from gsco.cli.progress import reporter
     from gsco.cli.tables import show_diagnosis
     from gsco.evaluation.diagnose import diagnose as answer
+    from gsco.evaluation.heatmaps import save_heatmaps
 
-    result = answer(image, run=run, arm=arm, generalist=generalist, progress=reporter(stderr()))
+    result = answer(
+        image,
+        run=run,
+        arm=arm,
+        generalist=generalist,
+        heatmaps=heatmap is not None,
+        progress=reporter(stderr()),
+    )
+    if heatmap is not None:
+        save_heatmaps(heatmap, result)
     if json:
         print_json(result.to_dict())
     else:
         show_diagnosis(stdout(), result)
+        if heatmap is not None:
+            stdout().print(f"heat maps: {heatmap}", markup=False, highlight=False, soft_wrap=True)

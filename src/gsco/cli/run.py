@@ -110,6 +110,10 @@ def run(
         float | None,
         typer.Option(help="Share of broken images tolerated. Default: 0.05.", rich_help_panel=_REST),
     ] = None,
+    heatmaps: Annotated[
+        int | None,
+        typer.Option(help="Cases of the page with heat maps; 0: none. Default: 24.", rich_help_panel=_REST),
+    ] = None,
     batch_cases: Annotated[
         int | None,
         typer.Option(help="Cases handed to the generalist at once. Default: 8.", rich_help_panel=_REST),
@@ -149,6 +153,7 @@ def run(
         "leakage": leakage,
         "allow_leakage": tuple(allow_leakage) if allow_leakage else None,
         "max_broken": max_broken,
+        "heatmaps": heatmaps,
         "batch_cases": batch_cases,
         "resamples": resamples,
         "threads": threads,

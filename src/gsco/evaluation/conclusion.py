@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gsco.errors import DatasetError, RunError
 from gsco.evaluation.copies import validation_note
 from gsco.evaluation.data import read_record
 from gsco.evaluation.foreign import foreign_note, sign_facts
+from gsco.evaluation.heatmaps import stored_heatmap
 from gsco.evaluation.report import file_thumbnail, render_report
 from gsco.evaluation.report.wording import comparison_sentence, headline
 from gsco.evaluation.runfolder import write_atomic
@@ -96,6 +98,7 @@ def conclude(work: Work, lines: Sequence[dict[str, Any]], *, dataset: Dataset | 
             environment=folder.read_json("environment.json") or {},
             extras=_extras(work, record, lines, notes, dataset),
             thumbnail=file_thumbnail,
+            stored=partial(stored_heatmap, folder.heatmaps),
         )
         write_atomic(folder.report, page)
     return RunResult(folder.path, metrics, notes, _verdict(metrics))

@@ -48,6 +48,7 @@ class RunConfig(BaseModel):
         allow_leakage: kinds of leakage to let pass, by name: ``ids``, ``groups``, ``pixels``,
             ``near_duplicates``.
         max_broken: share of broken images above which the dataset is refused.
+        heatmaps: so many cases of the page get heat maps of the specialists that have any; 0 for none.
         batch_cases: cases the generalist is handed at once; fixed, so that a resumed run forms the
             same batches.
         resamples: bootstrap resamples behind every interval.
@@ -75,6 +76,7 @@ class RunConfig(BaseModel):
     leakage: Literal["purge", "purge_all", "refuse"] = "purge"
     allow_leakage: tuple[Leak, ...] = ()
     max_broken: float = Field(default=0.05, ge=0.0, le=1.0)
+    heatmaps: int = Field(default=24, ge=0)
     batch_cases: int = Field(default=8, ge=1)
     resamples: int = Field(default=2000, ge=100)
     threads: int | None = Field(default=None, ge=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_record
 from gsco.evaluation.environment import set_threads
 from gsco.evaluation.foreign import read_sign, warning
+from gsco.evaluation.heatmaps import explainers
 from gsco.evaluation.logline import kind_of
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.parts import load_encoder, safe_name
@@ -41,6 +42,8 @@ from gsco.specialists import opinion_of
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist
+    from gsco.specialists import Specialist
+    from gsco.specialists.heatmaps import Heatmap
 
 NOTICE = "Research use only, not a medical device."
 SAME_IMAGE = 0.985
@@ -98,6 +101,7 @@ class Diagnosis:
         known_case: a warning where the image is, or nearly is, a case the parts were made from; else None.
         prompt: the exact prompt of the arm.
         raw: what the generalist wrote (``generate`` mode).
+        heatmaps: where the specialists looked, where that was asked for and they can tell.
     """
 
     image: str
@@ -119,6 +123,7 @@ class Diagnosis:
     word: str | None
     prompt: str | None
     raw: str | None
+    heatmaps: tuple[Heatmap, ...] = ()
 
     @property
     def label_name(self) -> str:
@@ -128,7 +133,9 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {"schema": 1, "notice": NOTICE, "label_name": self.label_name, **asdict(self)}
+        shown = asdict(replace(self, heatmaps=()))
+        shown["heatmaps"] = [found.to_dict() for found in self.heatmaps]
+        return {"schema": 1, "notice": NOTICE, "label_name": self.label_name, **shown}
 
 
 def diagnose(
@@ -137,6 +144,7 @@ def diagnose(
     run: Path | str,
     arm: str | None = None,
     generalist: Generalist | str | None = None,
+    heatmaps: bool = False,
     cache: Path | None = None,
     progress: Reporter | None = None,
 ) -> Diagnosis:
@@ -151,13 +159,14 @@ def diagnose(
             fullest that the run asked when None.
         generalist: another one than the run's, then taken at its word: an object, or what
             `gsco.load_generalist` takes.
+        heatmaps: whether to draw where each specialist looked.
         cache: where features are kept; ``$GSCO_CACHE`` or ``~/.cache/gsco`` by default.
         progress: where progress goes; nowhere by default.
 
     Raises:
         ImageError: the image cannot be read.
         RunError: the folder holds no run, or one whose parts are not finished.
-        ModelError: a part is damaged.
+        ModelError: a part is damaged, or heat maps are asked for and no specialist has any.
     """
     from gsco.cases import load_image
 
@@ -185,7 +194,12 @@ def diagnose(
     case = Case(id=str(image), images=(ref,))
     with say.stage("specialists and similar cases"):
         vote = chosen.get("neighbours", {}).get("reliability")
-        evidence = _evidence(folder, config, ref, cache_home(cache), vote)
+        specialists = _specialists(folder, config, cache_home(cache))
+        evidence = _evidence(folder, config, ref, cache_home(cache), specialists, vote)
+    maps: tuple[Heatmap, ...] = ()
+    if heatmaps:
+        with say.stage("heat maps"):
+            maps = tuple(each.explain(ref) for each in explainers(specialists, say, needed=True))
     with say.stage("generalist"):
         model = _generalist(generalist or config.generalist)
         fits, asked = read_calibrations(folder), folder.read_json("generalist.json")
@@ -237,6 +251,7 @@ def diagnose(
         word=_word(fits, arm, fitted=fitted),
         prompt=answers[0].prompt,
         raw=answers[0].raw,
+        heatmaps=maps,
     )
 
 
@@ -246,17 +261,26 @@ def _weights(arbiter: Arbiter, heard: str) -> dict[str, float]:
     return {heard if voice == GENERALIST else voice: weight for voice, weight in weights.items()}
 
 
+def _specialists(folder: RunFolder, config: RunConfig, cache: Path) -> list[Specialist]:
+    from gsco.specialists.registry import load_specialist
+
+    names = [safe_name(recipe) for recipe in config.specialists]
+    return [load_specialist(folder.specialists / name, cache=cache) for name in names]
+
+
 def _evidence(
-    folder: RunFolder, config: RunConfig, ref: ImageRef, cache: Path, vote_reliability: float | None
+    folder: RunFolder,
+    config: RunConfig,
+    ref: ImageRef,
+    cache: Path,
+    specialists: Sequence[Specialist],
+    vote_reliability: float | None,
 ) -> Evidence:
     from gsco.retrieval import CaseIndex, ForeignSign
     from gsco.specialists.features import extract
-    from gsco.specialists.registry import load_specialist
 
     opinions = []
-    for recipe in config.specialists:
-        specialist = load_specialist(folder.specialists / safe_name(recipe), cache=cache)
-        opinions.append(opinion_of(specialist, specialist.predict([ref])[0]))
+    opinions = [opinion_of(specialist, specialist.predict([ref])[0]) for specialist in specialists]
     encoder = load_encoder(config.backbone)
     index = CaseIndex.from_pretrained(folder.index, expect_encoder=encoder.fingerprint)
     features = extract(encoder, [ref], cache=cache)

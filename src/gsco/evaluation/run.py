@@ -17,6 +17,7 @@ from gsco.evaluation.conclusion import RunResult, check_complete, conclude
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_dataset
 from gsco.evaluation.environment import describe_environment, set_threads
+from gsco.evaluation.heatmaps import make_heatmaps
 from gsco.evaluation.parts import check_recipes, gather_evidence, make_parts
 from gsco.evaluation.pooling import pool_answers
 from gsco.evaluation.progress import Reporter, Silent
@@ -173,6 +174,7 @@ def _execute(
     evidence = gather_evidence(work, cases, parts, config.split)
     lines = answer_cases(work, dataset, cases, evidence, best=parts.best, generalist=asked, calibrations=fits)
     lines = pool_answers(work, parts, lines, fits)
+    make_heatmaps(work, cases, lines, parts.specialists)
     return conclude(work, lines, dataset=dataset)
 
 

@@ -180,6 +180,11 @@ class RunFolder:
         """What each specialist says about validation and evaluated cases."""
         return self.path / "predictions"
 
+    @property
+    def heatmaps(self) -> Path:
+        """Small heat maps of the cases that the page shows."""
+        return self.path / "heatmaps"
+
     # opening ---------------------------------------------------------------------------------------
 
     def check_free(self) -> None:

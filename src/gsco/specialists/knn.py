@@ -16,7 +16,6 @@ from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 COUNTS = (5, 10, 20, 40)
 """Numbers of neighbours that are tried."""
 
-_SHARPNESS = 10.0  # a neighbour less similar by 0.1 weighs 1/e
 _PRIOR = 1.0  # weight of the prior, in neighbours
 
 
@@ -29,6 +28,7 @@ class NearestNeighbours(FeatureSpecialist):
     """
 
     kind: ClassVar[str] = "knn"
+    sharpness: ClassVar[float] = 10.0  # a neighbour less similar by 0.1 weighs 1/e
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -59,21 +59,36 @@ class NearestNeighbours(FeatureSpecialist):
         length = np.linalg.norm(centred, axis=1, keepdims=True)
         return np.asarray(centred / np.maximum(length, 1e-12), dtype=np.float32)
 
+    def voters(self, query: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Rows of the bank that vote about a centred feature vector of length 1, and their weights."""
+        rows, weights = self._voters((self.bank @ query.astype(np.float32))[None], self.k)
+        return rows[0], weights[0] if self.multi_label else weights[0] * self.ballots()[0][rows[0]]
+
+    def _voters(
+        self, similarity: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Similarities to the bank (N, bank) to the k nearest rows and the worth of being near, (N, k)."""
+        order = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, similarity.shape[1])]
+        near = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
+        return order, np.exp(self.sharpness * (near - near[:, :1])) * np.isfinite(near)
+
     def _vote(self, similarity: NDArray[np.float32], k: int) -> NDArray[np.float64]:
         """Similarities to the bank (N, bank) to log vote shares, or log odds by label, (N, options)."""
-        n_options = len(self.options)
-        k = min(k, similarity.shape[1])
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-        near = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
-        weights = np.exp(_SHARPNESS * (near - near[:, :1]))
+        order, weights = self._voters(similarity, k)
         if self.multi_label:
-            return self._odds(weights * np.isfinite(near), order)
-        weights = weights * np.isfinite(near) * class_weights(self.labels, n_options)[self.labels[order]]
-        prior = np.bincount(self.labels, minlength=n_options) + 1.0
-        votes = np.tile(_PRIOR * prior / prior.sum(), (len(similarity), 1))
-        for column in range(k):
+            return self._odds(weights, order)
+        worth, prior = self.ballots()
+        weights = weights * worth[order]
+        votes = np.tile(prior, (len(similarity), 1))
+        for column in range(order.shape[1]):
             votes[np.arange(len(votes)), self.labels[order[:, column]]] += weights[:, column]
         return np.asarray(np.log(votes / votes.sum(axis=1, keepdims=True)))
+
+    def ballots(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weight of each training case's vote at no distance, (bank,), and the prior votes, (options,)."""
+        n_options = len(self.options)
+        prior = np.bincount(self.labels, minlength=n_options) + 1.0
+        return class_weights(self.labels, n_options)[self.labels], _PRIOR * prior / prior.sum()
 
     def _odds(self, weights: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log odds of each label among neighbours, (N, options); weights and positions are (N, k)."""

@@ -105,20 +105,27 @@ class NetworkSpecialist(TrainedSpecialist):
         # counters are not kept, since inference does not need them; whoever loads strictly does
         return state | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
 
+    def plain_network(self) -> nn.Module:
+        """The network in eval mode as PyTorch has it, with nothing fused; gradients pass through it.
+
+        Raises:
+            ValueError: the weights are not of this architecture.
+        """
+        model: nn.Module = create_network(
+            self.architecture, pretrained=False, num_classes=len(self.options), side=self.pad or self.size
+        )[0]
+        missing, unexpected = model.load_state_dict(self.state_dict(), strict=False)
+        wrong = list(missing) + list(unexpected)
+        if wrong:
+            raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
+        return model.eval()
+
     @property
     def network(self) -> Backbone:
         """The network, ready for inference."""
         if self._network is None:
-            side = self.pad or self.size
-            model: nn.Module = create_network(
-                self.architecture, pretrained=False, num_classes=len(self.options), side=side
-            )[0]
-            missing, unexpected = model.load_state_dict(self.state_dict(), strict=False)
-            wrong = list(missing) + list(unexpected)
-            if wrong:
-                raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
             self._network = Backbone(
-                model.eval(),
+                self.plain_network(),
                 name=self.architecture,
                 size=self.size,
                 mean=self.mean,

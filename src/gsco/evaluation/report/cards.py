@@ -9,7 +9,8 @@ from typing import Any
 
 from gsco.evaluation.arm_words import arm_name, arm_rank, fullest_arm
 from gsco.evaluation.foreign import percent_nearer
-from gsco.evaluation.report.thumbnails import LARGE, SMALL, Thumbnail, data_uri, shrink
+from gsco.evaluation.report.heat import Look, Stored, looks_at
+from gsco.evaluation.report.thumbnails import LARGE, MEDIUM, SMALL, Thumbnail, data_uri, shrink
 from gsco.evaluation.report.wording import number
 
 SHOWN_NEIGHBOURS = 6
@@ -84,6 +85,8 @@ class Card:
     distance: str = ""
     foreign: bool = False
     disagreement: str = ""
+    looks: tuple[Look, ...] = ()
+    small_picture: str | None = None
 
 
 @dataclass(slots=True)
@@ -95,12 +98,14 @@ class Cards:
         total: cases where arms disagree.
         counts: of the cards shown, by tag, and ``all``.
         focus: the arm that tags speak of.
+        mapped: cards with heat maps.
     """
 
     shown: list[Card] = field(default_factory=list)
     total: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     focus: str | None = None
+    mapped: int = 0
 
 
 class Pictures:
@@ -147,30 +152,15 @@ def tags_of(answers: Mapping[str, Mapping[str, Any]], focus: str | None) -> tupl
     return ("broken", *tags) if before and not right else tags
 
 
-def make_cards(
-    lines: Sequence[Mapping[str, Any]],
-    *,
-    split: str,
-    options: Sequence[Mapping[str, str]],
-    images: Mapping[str, str],
-    thumbnail: Thumbnail | None,
-    limit: int,
-) -> Cards:
-    """Cards of the cases where arms disagree; single specialists do not count as arms here.
+def disagreements(
+    lines: Sequence[Mapping[str, Any]], split: str
+) -> tuple[dict[str, tuple[str, ...]], str | None]:
+    """Cases where arms disagree, single specialists apart, with their tags; and the arm that tags speak of.
 
-    Where there are more than `limit`, repaired and broken cases come first, in turn, then other wrong ones.
-
-    Args:
-        lines: parsed lines of ``cases.jsonl``.
-        split: the split that was evaluated.
-        options: the closed options, ``{"key", "name"}``.
-        images: image reference of known cases, for pictures of neighbours.
-        thumbnail: gives the encoded picture of an image reference.
-        limit: most cards to make.
+    Repaired and broken cases come first, in turn, then other wrong ones.
     """
     cases = by_case(lines, split)
-    arms = {arm for answers in cases.values() for arm in answers}
-    focus = fullest_arm(sorted(arms))
+    focus = fullest_arm(sorted({arm for answers in cases.values() for arm in answers}))
     piles: dict[str, list[str]] = {"repaired": [], "broken": [], "wrong": [], "other": []}
     tagged: dict[str, tuple[str, ...]] = {}
     for case_id, answers in cases.items():
@@ -180,16 +170,42 @@ def make_cards(
         tagged[case_id] = tags_of(answers, focus)
         piles[tagged[case_id][0] if tagged[case_id] else "other"].append(case_id)
     pairs = zip_longest(piles["repaired"], piles["broken"])
-    chosen = [case_id for pair in pairs for case_id in pair if case_id is not None]
-    chosen += piles["wrong"] + piles["other"]
+    order = [case_id for pair in pairs for case_id in pair if case_id is not None]
+    return {case_id: tagged[case_id] for case_id in [*order, *piles["wrong"], *piles["other"]]}, focus
+
+
+def make_cards(
+    lines: Sequence[Mapping[str, Any]],
+    *,
+    split: str,
+    options: Sequence[Mapping[str, str]],
+    images: Mapping[str, str],
+    thumbnail: Thumbnail | None,
+    limit: int,
+    stored: Stored | None = None,
+) -> Cards:
+    """Cards of the first cases of `disagreements`.
+
+    Args:
+        lines: parsed lines of ``cases.jsonl``.
+        split: the split that was evaluated.
+        options: the closed options, ``{"key", "name"}``.
+        images: image reference of known cases, for pictures of neighbours.
+        thumbnail: gives the encoded picture of an image reference.
+        limit: most cards to make.
+        stored: gives the heat map of a case and specialist, where the run has one.
+    """
+    cases = by_case(lines, split)
+    tagged, focus = disagreements(lines, split)
     names = {option["key"]: option["name"] for option in options}
     pictures = Pictures(thumbnail)
     shown = [
-        _card(case_id, cases[case_id], tagged[case_id], names, images, pictures, focus)
-        for case_id in chosen[:limit]
+        _card(case_id, cases[case_id], tagged[case_id], names, images, pictures, focus, stored)
+        for case_id in list(tagged)[:limit]
     ]
     counts = {kind: sum(kind in card.tags for card in shown) for kind in KINDS}
-    return Cards(shown, len(tagged), {"all": len(shown), **counts}, focus)
+    mapped = sum(bool(card.looks and card.small_picture) for card in shown)
+    return Cards(shown, len(tagged), {"all": len(shown), **counts}, focus, mapped)
 
 
 def _card(
@@ -200,11 +216,13 @@ def _card(
     images: Mapping[str, str],
     pictures: Pictures,
     focus: str | None,
+    stored: Stored | None,
 ) -> Card:
     arms = sorted((arm for arm in answers if not arm.startswith("specialist:")), key=arm_rank)
     some = answers.get(focus or "") or answers[arms[0]]
     reference = some["reference"]
     told = next((answers[arm]["evidence"] for arm in arms if answers[arm].get("evidence")), None) or {}
+    looks = looks_at(case_id, told.get("opinions") or [], names, stored)
     neighbours, reliability = told.get("neighbours") or [], told.get("neighbour_reliability")
     foreign, disagreement = told.get("foreignness"), told.get("disagreement")
     return Card(
@@ -235,6 +253,8 @@ def _card(
         distance="" if foreign is None else percent_nearer(foreign["nearer"]),
         foreign=foreign is not None and bool(foreign["is_foreign"]),
         disagreement="" if disagreement is None else number(disagreement, 2),
+        looks=looks,
+        small_picture=pictures.get(some.get("image"), MEDIUM) if looks else None,
     )
 
 

@@ -13,6 +13,7 @@ from gsco.collaboration import CALIBRATED
 from gsco.evaluation.arm_words import arm_name, arm_note, arm_rank, fullest_arm
 from gsco.evaluation.report import charts, wording
 from gsco.evaluation.report.cards import make_cards
+from gsco.evaluation.report.heat import Stored, scale_css
 from gsco.evaluation.report.sureness import sureness
 from gsco.evaluation.report.thumbnails import Thumbnail
 from gsco.evaluation.summary import ArmAnswers, collect
@@ -42,6 +43,7 @@ def render_report(
     environment: Mapping[str, Any],
     extras: Mapping[str, Any] | None = None,
     thumbnail: Thumbnail | None = None,
+    stored: Stored | None = None,
     max_cases: int = MAX_CASES,
 ) -> str:
     """The report page of a run.
@@ -70,6 +72,7 @@ def render_report(
             - ``notes``: lines that a reader should know before the figures;
             - ``images``: image reference by case id of known cases, for pictures of neighbours.
         thumbnail: gives an encoded picture (PNG, JPEG, GIF, WebP) for an image reference of the log, or None.
+        stored: gives the heat map that the run stored for a case and a specialist, or None.
         max_cases: most cases to show; the page says how many there were.
 
     Returns:
@@ -97,6 +100,7 @@ def render_report(
         images=more.get("images") or {},
         thumbnail=thumbnail,
         limit=max_cases,
+        stored=stored,
     )
     return page_template("report.html.j2").render(
         m=metrics,
@@ -118,6 +122,7 @@ def render_report(
         fits=_fits(more.get("calibration"), metrics),
         repairs=_repairs(metrics),
         cards=cards,
+        scale=scale_css(),
         w=wording,
         style=page_style("report.css"),
         script=Markup(script),  # noqa: S704 - our own file

@@ -10,7 +10,7 @@ from pathlib import Path
 from gsco.cases import ImageRef
 
 Thumbnail = Callable[[str], bytes | None]
-LARGE, SMALL = 224, 72
+LARGE, MEDIUM, SMALL = 224, 128, 72
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
