@@ -42,6 +42,24 @@ def test_counted_figures_equal_sklearn(case) -> None:
     assert_allclose(m.precision_of(confusion), precision)
 
 
+@given(answers())
+def test_quadratic_kappa_is_sklearns(case) -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    truth, said, k = case
+    found = float(m.quadratic_kappa_of(m.confusion_matrix(truth, said, k)))
+    if len({*truth, *said}) == 1:
+        assert np.isnan(found)
+    else:
+        wanted = sk.cohen_kappa_score(truth, said, labels=range(k), weights="quadratic")
+        assert found == pytest.approx(wanted, abs=1e-9)
+
+
+def test_an_unread_grade_is_a_miss_by_the_farthest() -> None:
+    unread = float(m.quadratic_kappa_of(m.confusion_matrix([0, 1, 2], [-1, 1, 2], 3)))
+    farthest = float(m.quadratic_kappa_of(m.confusion_matrix([0, 1, 2], [2, 1, 2], 3)))
+    assert unread == pytest.approx(farthest)
+
+
 def test_macro_f1_is_sklearns_default_when_all_classes_occur() -> None:
     sk = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _COLUMNS = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auc", "AUC"), ("ece", "ECE"))
 
 
-def _figure(entry: Any, *, interval: bool = False) -> str:
+def figure(entry: Any, *, interval: bool = False) -> str:
+    """A figure of a result, perhaps with its interval, as a cell of a table (rich markup)."""
     if not isinstance(entry, dict) or entry.get("value") is None:
         return "–"
     text = f"{entry['value']:.3f}"
@@ -39,7 +40,7 @@ def show_metrics(console: Console, result: RunResult) -> None:
         table.add_column(heading, justify="right", no_wrap=name == "macro_f1")
     for arm, figures in metrics["arms"].items():
         style = "bold" if arm == "gsco" else None
-        cells = [_figure(figures.get(name), interval=name == "macro_f1") for name, _ in _COLUMNS]
+        cells = [figure(figures.get(name), interval=name == "macro_f1") for name, _ in _COLUMNS]
         unparsed = figures.get("unparsed", 0)
         table.add_row(escape(arm) + (f" ({unparsed} unparsed)" if unparsed else ""), *cells, style=style)
     console.print(table)

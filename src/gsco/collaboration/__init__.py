@@ -5,6 +5,7 @@ from gsco.collaboration.arbitration import CALIBRATED, Arbiter, Spoken
 from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.pool import Pool, voices_of
+from gsco.collaboration.team import Team, choose_team
 from gsco.collaboration.temperature import Temperature
 from gsco.collaboration.templates import TEMPLATES, Prompt, Template, get_template, register_template
 
@@ -20,8 +21,10 @@ __all__ = [
     "Pool",
     "Prompt",
     "Spoken",
+    "Team",
     "Temperature",
     "Template",
+    "choose_team",
     "controls",
     "get_template",
     "register_template",

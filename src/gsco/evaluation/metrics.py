@@ -96,6 +96,24 @@ def macro_f1_of(confusion: ArrayLike) -> Any:
     return _mean_over(f1_of(c), c.sum(axis=-1) > 0)
 
 
+def quadratic_kappa_of(confusion: ArrayLike) -> Any:
+    """Agreement of grades beyond chance, a miss weighed by its squared distance, shape (...) (Cohen, 1968).
+
+    An unparsed answer counts as the grade that is farthest from the reference. nan where reference and
+    answers are all one grade. Equals ``sklearn.metrics.cohen_kappa_score(weights="quadratic")``.
+    """
+    c = np.asarray(confusion, dtype=np.float64)
+    k = c.shape[-2]
+    far = np.where(np.arange(k) < k / 2, k - 1, 0)
+    grades = c[..., :k].copy()
+    if c.shape[-1] > k:
+        grades[..., np.arange(k), far] += c[..., k]
+    miss = (np.arange(k)[:, None] - np.arange(k)[None, :]) ** 2
+    expected = grades.sum(axis=-1)[..., :, None] * grades.sum(axis=-2)[..., None, :]
+    by_chance = _ratio((miss * expected).sum(axis=(-2, -1)), grades.sum(axis=(-2, -1)))
+    return 1 - _ratio((miss * grades).sum(axis=(-2, -1)), by_chance)
+
+
 def _ratio(above: ArrayLike, below: ArrayLike) -> Any:
     above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)

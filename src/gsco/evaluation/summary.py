@@ -238,10 +238,10 @@ def summarise(
         "n": len(cases),
         "n_clusters": len({cluster for cluster, _ in cases.values()}),
         "options": [{"key": option.key, "name": option.name} for option in named],
-        "arms": {name: _rounded(_figures(arm, keys, n_resamples, seed)) for name, arm in arms.items()},
-        "comparisons": _rounded(_comparisons(arms, comparisons, n_resamples, n_shuffles, seed)),
+        "arms": {name: rounded(figures(arm, keys, n_resamples, seed)) for name, arm in arms.items()},
+        "comparisons": rounded(_comparisons(arms, comparisons, n_resamples, n_shuffles, seed)),
         "repairs": _repairs(arms),
-        "constant": _rounded(_constant(np.asarray([r for _, r in cases.values()], dtype=np.int64), keys)),
+        "constant": rounded(_constant(np.asarray([r for _, r in cases.values()], dtype=np.int64), keys)),
         "method": {
             "seed": seed,
             "n_resamples": n_resamples,
@@ -257,7 +257,8 @@ def summarise(
     }
 
 
-def _figures(arm: ArmAnswers, keys: Sequence[str], n_resamples: int, seed: int) -> dict[str, Any]:
+def figures(arm: ArmAnswers, keys: Sequence[str], n_resamples: int, seed: int) -> dict[str, Any]:
+    """All figures of one arm, not yet `rounded`; `keys` are the options in order."""
     out: dict[str, Any] = {"kind": arm.kind, "n": len(arm.case_ids), "n_clusters": arm.cluster_positions[1]}
     for name, statistic in COUNTED.items():
         interval = s.bootstrap_interval(arm.cluster_confusions, statistic, n_resamples=n_resamples, seed=seed)
@@ -382,12 +383,12 @@ def _constant(reference: NDArray[np.int64], keys: Sequence[str]) -> dict[str, An
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Floats to `DIGITS` digits and nan to None, through dicts and lists; -0.0 becomes 0.0."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, DIGITS) + 0.0
     return value

@@ -9,6 +9,7 @@ from gsco.specialists.base import Opinion, Specialist, opinion_of
 
 if TYPE_CHECKING:
     from gsco.specialists.backbones import Backbone, load_backbone
+    from gsco.specialists.embeddings import embed
     from gsco.specialists.features import extract
     from gsco.specialists.folds import grouped_folds, out_of_fold
     from gsco.specialists.heatmaps import Heatmap, heatmap
@@ -28,6 +29,7 @@ _LAZY = {
     "Heatmap": "heatmaps",
     "Recipe": "registry",
     "TrainedSpecialist": "trained",
+    "embed": "embeddings",
     "extract": "features",
     "grouped_folds": "folds",
     "heatmap": "heatmaps",
@@ -46,6 +48,7 @@ __all__ = [
     "Recipe",
     "Specialist",
     "TrainedSpecialist",
+    "embed",
     "extract",
     "grouped_folds",
     "heatmap",

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gsco.collaboration import CALIBRATED
 from gsco.evaluation.arm_words import arm_name, arm_note, arm_rank, fullest_arm
@@ -17,6 +17,10 @@ from gsco.evaluation.report.heat import Stored, scale_css
 from gsco.evaluation.report.sureness import sureness
 from gsco.evaluation.report.thumbnails import Thumbnail
 from gsco.evaluation.summary import ArmAnswers, collect
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CASES = 60
@@ -74,16 +78,8 @@ def render_report(
     Returns:
         HTML text.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment_ = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     more: dict[str, Any] = {
         "modality": None,
         "cases": metrics["n"],
@@ -106,7 +102,7 @@ def render_report(
         limit=max_cases,
         stored=stored,
     )
-    return environment_.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         m=metrics,
         extras=more,
         config=_shown(config),
@@ -116,7 +112,7 @@ def render_report(
         },
         specialists=_specialists(more.get("specialists") or [], more.get("best_specialist")),
         constant_name=next(o["name"] for o in options if o["key"] == metrics["constant"]["key"]),
-        letters=[_letter(i, len(options)) for i in range(len(options))],
+        letters=letters(len(options)),
         headline=wording.headline(metrics["comparisons"], fullest_arm(list(metrics["arms"]))),
         verdicts=_verdicts(metrics),
         table=_table(metrics),
@@ -128,14 +124,36 @@ def render_report(
         cards=cards,
         scale=scale_css(),
         w=wording,
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        style=page_style("report.css"),
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=digest,
     )
 
 
-def _letter(i: int, n: int) -> str:
-    return chr(ord("A") + i) if n <= 26 else str(i + 1)
+def page_template(name: str) -> jinja2.Template:
+    """A template of this folder; what is put in is escaped, and what is missing is an error."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
+
+
+def page_style(*names: str) -> Markup:
+    """Style sheets of this folder, one after the other."""
+    from markupsafe import Markup
+
+    text = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+    return Markup(text)  # noqa: S704 - our own files
+
+
+def letters(n: int) -> list[str]:
+    """Short names of n things in tables: letters, or numbers where they are many."""
+    return [chr(ord("A") + i) if n <= 26 else str(i + 1) for i in range(n)]
 
 
 def _shown(value: Any) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ METRIC_NAMES: dict[str, str] = {
     "ece": "ECE",
     "brier": "Brier",
     "nll": "NLL",
+    "quadratic_kappa": "quadratic kappa",
 }
 ALPHA = 0.05
 

@@ -1,0 +1,119 @@
+"""``gsco specialist compare``: all specialists of a dataset side by side, and the team to take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gsco.evaluation.comparison.compare import Comparison
+
+EXAMPLE = "Example:  gsco specialist compare --data my_dataset --run runs/mine --out comparison.html"
+_COLUMNS = (
+    ("macro_f1", "macro-F1"),
+    ("accuracy", "accuracy"),
+    ("auc", "AUC"),
+    ("ece", "ECE"),
+    ("brier", "Brier"),
+)
+
+
+def compare(
+    data: Annotated[
+        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
+    ],
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of specialists.", show_default=False)
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A run folder: all its specialists take part.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The comparison page (HTML) to write.", show_default=False)
+    ] = None,
+    unpooled: Annotated[bool, typer.Option("--unpooled", help="Compare un-pooled embeddings, too.")] = False,
+    timing: Annotated[bool, typer.Option(help="Measure milliseconds an image.")] = True,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels.csv with the labels.", show_default=False)
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+) -> None:
+    """Compare specialists on the test split; the team is chosen on validation."""
+    from gsco.cli import InterruptedByPersonError
+    from gsco.cli.console import print_json, stderr, stdout
+    from gsco.cli.progress import reporter
+    from gsco.evaluation.comparison import compare_specialists
+    from gsco.evaluation.runfolder import storage_errors, write_atomic
+
+    try:
+        found = compare_specialists(
+            data,
+            folders or (),
+            run=run,
+            unpooled=unpooled,
+            timed=timing,
+            label_column=label_column,
+            n_resamples=resamples,
+            seed=seed,
+            progress=reporter(stderr()),
+        )
+    except KeyboardInterrupt:
+        raise InterruptedByPersonError("interrupted; the same command goes on where it was") from None
+    if out is not None:
+        from gsco.evaluation.report.comparison import render_comparison
+
+        with storage_errors(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, render_comparison(found))
+    if json:
+        print_json(found.to_json())
+    else:
+        _show(stdout(), found, out)
+
+
+def _show(console: object, found: Comparison, out: Path | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from gsco.cli.console import RESEARCH_ONLY
+    from gsco.cli.tables import figure
+
+    assert isinstance(console, Console)
+    result, timing = found.result, found.timing
+    title = escape(f"{result['dataset']} · {result['split']} · n = {result['n']}")
+    table = Table(title=title, title_justify="left", caption="95 % bootstrap intervals over patients")
+    table.add_column("specialist", no_wrap=True)
+    for name, heading in _COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=name == "macro_f1")
+    for heading in ("P@10", "MB", *(["ms"] if timing else [])):
+        table.add_column(heading, justify="right")
+    members = result["team"]["members"] if result["team"] else []
+    alike = (result["embeddings"] or {"specialists": {}})["specialists"]
+    rows = [
+        (name, figures, f"{'● ' if name in members else '  '}{name}")
+        for name, figures in result["specialists"].items()
+    ]
+    if result["team"]:
+        rows.append(("", result["team"], "team (● members)"))
+    for name, figures, label in rows:
+        cells = [figure(figures[metric], interval=metric == "macro_f1") for metric, _ in _COLUMNS]
+        found_alike = alike.get(name, {}).get("pooled")
+        cells.append(figure(found_alike["precision_at_10"]) if found_alike else "")
+        cells.append(f"{result['about'][name]['size_mb']:.1f}" if name else "")
+        if timing:
+            cells.append(f"{timing[name]['ms_single']:.0f}" if name else "")
+        table.add_row(escape(label), *cells, style=None if name else "bold")
+    console.print(table)
+    for line in (
+        *result["notes"],
+        *([f"team: {', '.join(members)}. {result['choice']['reason']}"] if members else []),
+    ):
+        console.print(line, markup=False, highlight=False)
+    if out is not None:
+        console.print(f"page: {out}", markup=False, highlight=False, soft_wrap=True)
+    console.print(RESEARCH_ONLY, style="dim", highlight=False)

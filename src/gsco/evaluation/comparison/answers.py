@@ -1,0 +1,239 @@
+"""Specialists from their folders, and what they say about cases, kept so that nothing is asked twice."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsco.cases import Case, Dataset, ImageRef
+from gsco.errors import DatasetError, ModelError, NoLabelsError
+from gsco.evaluation.comparison.labels import means_else
+from gsco.evaluation.metrics import Floats
+from gsco.evaluation.runfolder import storage_errors, write_atomic
+from gsco.evaluation.summary import ArmAnswers
+
+if TYPE_CHECKING:
+    from gsco.cases.case import Split
+    from gsco.specialists import Specialist
+
+BLOCK = 64
+"""Images per kept file: what a kill may lose."""
+_CARD = "README.md"
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A specialist that is judged.
+
+    Attributes:
+        name: unique among those compared.
+        folder: where it was read from.
+        specialist: ready to be asked.
+        fingerprint: SHA-256 over all its files but the card (hex).
+    """
+
+    name: str
+    folder: Path
+    specialist: Specialist
+    fingerprint: str
+
+
+def load_contestants(folders: Sequence[Path], *, cache: Path) -> list[Contestant]:
+    """Specialists by folder; those of one name are told apart by as much of their folder as it takes.
+
+    Args:
+        folders: at least one; a folder that is named twice counts once.
+        cache: where features are kept.
+
+    Raises:
+        ModelError: a folder is no specialist.
+    """
+    from gsco.specialists import load_specialist
+
+    paths = list(dict.fromkeys(Path(os.path.normpath(folder.absolute())) for folder in folders))
+    found: list[Specialist] = [load_specialist(path, cache=cache) for path in paths]
+    names = [specialist.name for specialist in found]
+    taken = Counter(names)
+    namesakes = {name: [p for p, n in zip(paths, names, strict=True) if n == name] for name in taken}
+    return [
+        Contestant(
+            name if taken[name] == 1 else f"{name} ({_tail(path, namesakes[name])})",
+            path,
+            specialist,
+            fingerprint(path),
+        )
+        for path, name, specialist in zip(paths, names, found, strict=True)
+    ]
+
+
+def _tail(path: Path, others: Sequence[Path]) -> str:
+    """The shortest end of a path that no other one has."""
+    for n in range(1, len(path.parts)):
+        end = path.parts[-n:]
+        if sum(other.parts[-n:] == end for other in others) == 1:
+            return "/".join(end)
+    return str(path)
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over names and bytes of a specialist's files, the card left out."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _CARD and not path.name.startswith("."):
+            digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def folders_of_run(run: Path) -> list[Path]:
+    """The specialists' folders of a run, by name.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = sorted(path.parent for path in (run / "specialists").glob("*/config.json"))
+    if not found:
+        raise ModelError(
+            "holds no specialists",
+            where=str(run),
+            remedy="Give a folder that `gsco run` made, or specialists.",
+        )
+    return found
+
+
+def ask(
+    contestant: Contestant, images: Sequence[ImageRef], *, cache: Path, step: Step | None = None
+) -> Floats:
+    """Calibrated probabilities, (images, options), from the cache or asked for.
+
+    They are kept in blocks, by the specialist's fingerprint and the content of the images; so a killed
+    call loses at most one block, and the answer is the same bytes whether it was interrupted or not.
+
+    Raises:
+        ImageError, StorageError: as the names say.
+    """
+    from gsco.specialists.features import image_keys
+
+    options, parts = len(contestant.specialist.options), []
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
+        content = hashlib.sha256(b"".join(image_keys(block))).hexdigest()
+        kept = cache / "predictions" / contestant.fingerprint[:32] / f"{content[:32]}.npy"
+        known = _read(kept, (len(block), options))
+        if known is None:
+            known = np.asarray(contestant.specialist.predict(block), dtype=np.float64)
+            _write(kept, known)
+        parts.append(known)
+        if step:
+            step(min(start + BLOCK, len(images)), len(images))
+    return np.concatenate(parts) if parts else np.zeros((0, options))
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Floats | None:
+    try:
+        values: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.shape == shape else None
+
+
+def _write(path: Path, values: Floats) -> None:
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def labelled(dataset: Dataset, split: Split) -> tuple[Case, ...]:
+    """Cases of a split whose answer is known; where a case may have several labels, none is an answer."""
+    several = dataset.task.multi_label
+    return tuple(case for case in dataset.split(split) if several or case.label is not None)
+
+
+def check_dataset(dataset: Dataset, split: Split, *, several: bool = False) -> None:
+    """DatasetError where specialists cannot be judged on a split of this dataset.
+
+    Args:
+        dataset: what they are to be judged on.
+        split: which cases.
+        several: whether a case may have several labels.
+    """
+    task = dataset.task
+    if task.kind != "diagnosis" or not task.options or (task.multi_label and not several):
+        raise DatasetError(
+            f"is a {'multi-label ' if task.multi_label else ''}{task.kind} task",
+            where=str(dataset.root),
+            remedy="This works on diagnosis with one label of a closed list.",
+        )
+    if not labelled(dataset, split):
+        raise NoLabelsError(
+            f"has no labelled case in split {split!r}",
+            where=str(dataset.root),
+            remedy="Name another split, or label some cases.",
+        )
+
+
+def trained_on(contestant: Contestant) -> str:
+    """Name of the dataset that a specialist was trained on; empty where it does not say."""
+    return str(getattr(contestant.specialist, "details", {}).get("dataset", ""))
+
+
+def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
+    """Position among the specialist's options of each of the dataset's.
+
+    Raises:
+        ModelError: they are not the same options.
+    """
+    own, options = contestant.specialist.options, dataset.task.keys
+    several = bool(getattr(contestant.specialist, "multi_label", False))
+    if several != dataset.task.multi_label:
+        raise ModelError(
+            f"specialist {contestant.name!r} gives {'several labels' if several else 'one label'} a case, "
+            f"{dataset.name} has {'several' if dataset.task.multi_label else 'one'}",
+            where=str(contestant.folder),
+            remedy="Train one on this dataset.",
+        )
+    other = means_else(dataset.task.options, own, trained_on(contestant))
+    if set(own) != set(options) or other:
+        raise ModelError(
+            f"specialist {contestant.name!r} chooses among {', '.join(own)}, but {dataset.name} has "
+            f"{', '.join(options)}{f' ({other})' if other else ''}",
+            where=str(contestant.folder),
+            remedy="Try `gsco specialist evaluate DIR --data DATA --external`, which maps labels by name.",
+        )
+    return [own.index(key) for key in options]
+
+
+def as_answers(
+    name: str, cases: Sequence[Case], reference: Sequence[int] | NDArray[np.int64], probabilities: Floats
+) -> ArmAnswers:
+    """Answers to labelled cases, as `gsco.evaluation.summary` judges them.
+
+    Args:
+        name: who answered.
+        cases: n cases.
+        reference: their option positions.
+        probabilities: (n, options).
+    """
+    return ArmAnswers(
+        name,
+        "specialist",
+        tuple(case.id for case in cases),
+        tuple(case.cluster for case in cases),
+        np.asarray(reference, dtype=np.int64),
+        probabilities.argmax(axis=1).astype(np.int64),
+        probabilities,
+        probabilities.shape[1],
+    )

@@ -1,0 +1,183 @@
+"""One specialist on one dataset: its own, or one it was never meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gsco.cases import Case, Dataset, load_dataset
+from gsco.embedded import cache_home
+from gsco.errors import LabelError, ModelError, NoLabelsError
+from gsco.evaluation.comparison.answers import (
+    Contestant,
+    as_answers,
+    ask,
+    check_dataset,
+    columns_for,
+    labelled,
+    load_contestants,
+    trained_on,
+)
+from gsco.evaluation.comparison.figures import judge, judge_labels
+from gsco.evaluation.comparison.labels import LabelMap, map_labels, readable_names
+from gsco.evaluation.metrics import Floats
+from gsco.evaluation.progress import Reporter, Silent
+from gsco.evaluation.statistics import RESAMPLES
+
+if TYPE_CHECKING:
+    from gsco.cases.case import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one specialist is worth on one dataset.
+
+    Attributes:
+        figures: by metric ``{value, low, high}``; see `gsco.evaluation.comparison.figures.judge`.
+        about: who was judged on what: specialist, dataset, split, n, options, mapping.
+        notes: what a reader should know before the figures.
+    """
+
+    figures: dict[str, dict[str, float | None]]
+    about: dict[str, Any]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return {"schema": 1, **self.about, "figures": self.figures, "notes": list(self.notes)}
+
+
+def evaluate_specialist(
+    folder: Path | str,
+    data: Path | str,
+    *,
+    split: Split = "test",
+    external: bool = False,
+    mapping: Sequence[str] = (),
+    label_column: str | None = None,
+    cache: Path | None = None,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Reporter | None = None,
+) -> Judgement:
+    """Figures of a specialist on a split of a dataset, with 95 % intervals.
+
+    Args:
+        folder: of the specialist.
+        data: dataset folder, ``.npz``, or whatever `gsco.cases.load_dataset` reads.
+        split: which cases.
+        external: the specialist was trained on another dataset: labels are mapped by name, cases of labels
+            that it does not know are left out, and its probabilities are restricted to the mapped options
+            and renormalised (what it says given that one of these is right).
+        mapping: ``label=option`` each, where names do not tell; only with `external`.
+        label_column: the column of the table that holds the labels, where it is not ``label``.
+        cache: for features and predictions; the default cache when None.
+        n_resamples, seed: of the bootstrap.
+        progress: where progress goes.
+
+    Raises:
+        ModelError: no specialist, or its options are not the dataset's and `external` is not said.
+        DatasetError, LabelError: nothing to judge it on, or fewer than two options that can be mapped.
+    """
+    progress, cache = progress or Silent(), cache_home(cache)
+    if mapping and not external:
+        raise LabelError("--map is given without --external", remedy="Add --external.")
+    (who,) = load_contestants([Path(folder)], cache=cache)
+    with progress.stage("reading the dataset") as step:
+        dataset = load_dataset(data, check_images=True, seed=seed, label_column=label_column, progress=step)
+    check_dataset(dataset, split, several=not external)
+    given = _external(who, dataset, split, mapping) if external else _own(who, dataset, split)
+    with progress.stage(f"specialist {who.name} on {split}", total=len(given.cases)) as step:
+        said = ask(who, [case.image for case in given.cases], cache=cache, step=step)
+    said = given.mapping.restrict(said, who.specialist.options) if given.mapping else said[:, given.columns]
+    notes = [f"{len(dataset.skipped)} broken image(s) skipped"] if dataset.skipped else []
+    if split != "test" and not external:
+        notes.append(f"the specialist has seen the {split} split: these figures flatter it")
+    missing = [key for key, n in given.counts.items() if not n]
+    if missing:
+        notes.append(f"no case of {', '.join(missing)}: means over classes leave them out")
+    with progress.stage("figures"):
+        figures = _judge(who, dataset, given, said, n_resamples, seed)
+    about = {
+        "specialist": who.name,
+        "fingerprint": who.fingerprint,
+        "dataset": dataset.name,
+        "split": split,
+        "external": external,
+        "n": len(given.cases),
+        "n_clusters": len({case.cluster for case in given.cases}),
+        "options": [{"key": key, "name": given.names.get(key, key)} for key in given.keys],
+        "n_per_class": given.counts,
+        "mapping": None
+        if given.mapping is None
+        else {**given.mapping.to_json(), "n_kept": len(given.cases), "n_dropped": given.n_dropped},
+    }
+    return Judgement(figures, about, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a specialist is judged on: cases with their answers, as its options or the dataset's labels."""
+
+    cases: tuple[Case, ...]
+    answers: tuple[tuple[str, ...], ...]
+    keys: tuple[str, ...]
+    names: Mapping[str, str]
+    columns: tuple[int, ...] = ()
+    mapping: LabelMap | None = None
+    n_dropped: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cases of each label."""
+        return {key: sum(key in answer for answer in self.answers) for key in self.keys}
+
+
+def _own(who: Contestant, dataset: Dataset, split: Split) -> _Given:
+    """All labelled cases of a split, whose labels are the specialist's options."""
+    columns, cases = columns_for(who, dataset), labelled(dataset, split)
+    names = {option.key: option.name for option in dataset.task.options}
+    answers = tuple(case.labels for case in cases)
+    return _Given(cases, answers, dataset.task.keys, names, columns=tuple(columns))
+
+
+def _external(who: Contestant, dataset: Dataset, split: Split, mapping: Sequence[str]) -> _Given:
+    """The cases of a split whose labels are options of a specialist from elsewhere."""
+    if getattr(who.specialist, "multi_label", False):
+        raise ModelError(
+            f"specialist {who.name!r} gives several labels a case",
+            where=str(who.folder),
+            remedy="On another dataset, specialists with one label a case can be judged.",
+        )
+    own, source = who.specialist.options, trained_on(who)
+    found = map_labels(dataset.task.options, own, trained_on=source, given=mapping)
+    cases = labelled(dataset, split)
+    known = tuple(case for case in cases if case.label in found.pairs)
+    if not known:
+        raise NoLabelsError(
+            f"split {split!r} has no case of the mapped labels ({', '.join(found.pairs)})",
+            where=str(dataset.root),
+            remedy="Name another split, or map more labels with --map LABEL=OPTION.",
+        )
+    answers = tuple((found.pairs[str(case.label)],) for case in known)
+    names = readable_names(own, source)
+    return _Given(known, answers, found.options, names, mapping=found, n_dropped=len(cases) - len(known))
+
+
+def _judge(
+    who: Contestant, dataset: Dataset, given: _Given, said: Floats, n_resamples: int, seed: int
+) -> dict[str, dict[str, float | None]]:
+    keys, clusters = given.keys, [case.cluster for case in given.cases]
+    if dataset.task.multi_label:
+        truth = np.asarray([[key in answer for key in keys] for answer in given.answers], dtype=np.int64)
+        thresholds = np.asarray(getattr(who.specialist, "thresholds", np.full(len(keys), 0.5)))
+        return judge_labels(
+            said, truth, thresholds[list(given.columns)], clusters, keys, n_resamples=n_resamples, seed=seed
+        )
+    answers = as_answers(who.name, given.cases, [keys.index(answer[0]) for answer in given.answers], said)
+    ordinal = dataset.task.ordinal and given.mapping is None
+    return judge(answers, keys, ordinal=ordinal, n_resamples=n_resamples, seed=seed)
