@@ -16,7 +16,6 @@ from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 COUNTS = (5, 10, 20, 40)
 """Numbers of neighbours that are tried."""
 
-_SHARPNESS = 10.0  # a neighbour less similar by 0.1 weighs 1/e
 _PRIOR = 1.0  # weight of the prior, in neighbours
 
 
@@ -29,6 +28,7 @@ class NearestNeighbours(FeatureSpecialist):
     """
 
     kind: ClassVar[str] = "knn"
+    sharpness: ClassVar[float] = 10.0  # a neighbour less similar by 0.1 weighs 1/e
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -61,16 +61,15 @@ class NearestNeighbours(FeatureSpecialist):
 
     def _vote(self, similarity: NDArray[np.float32], k: int) -> NDArray[np.float64]:
         """Similarities to the bank (N, bank) to log vote shares, or log odds by label, (N, options)."""
-        n_options = len(self.options)
         k = min(k, similarity.shape[1])
         order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
         near = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
-        weights = np.exp(_SHARPNESS * (near - near[:, :1]))
+        weights = np.exp(self.sharpness * (near - near[:, :1]))
         if self.multi_label:
             return self._odds(weights * np.isfinite(near), order)
-        weights = weights * np.isfinite(near) * class_weights(self.labels, n_options)[self.labels[order]]
-        prior = np.bincount(self.labels, minlength=n_options) + 1.0
-        votes = np.tile(_PRIOR * prior / prior.sum(), (len(similarity), 1))
+        worth, prior = self.ballots()
+        weights = weights * np.isfinite(near) * worth[order]
+        votes = np.tile(prior, (len(similarity), 1))
         for column in range(k):
             votes[np.arange(len(votes)), self.labels[order[:, column]]] += weights[:, column]
         return np.asarray(np.log(votes / votes.sum(axis=1, keepdims=True)))
@@ -80,6 +79,12 @@ class NearestNeighbours(FeatureSpecialist):
         rate = (self.labels.sum(axis=0) + 0.5) / (len(self.labels) + 1.0)
         yes = _PRIOR * rate + (weights[:, :, None] * self.labels[order]).sum(axis=1)
         return np.asarray(np.log(yes / (_PRIOR + weights.sum(axis=1, keepdims=True) - yes)))
+
+    def ballots(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weight of each training case's vote at no distance, (bank,), and the prior votes, (options,)."""
+        n_options = len(self.options)
+        prior = np.bincount(self.labels, minlength=n_options) + 1.0
+        return class_weights(self.labels, n_options)[self.labels], _PRIOR * prior / prior.sum()
 
     def _choose(self, groups: list[str]) -> int:
         number = np.unique(np.asarray(groups), return_inverse=True)[1]

@@ -109,16 +109,8 @@ class NetworkSpecialist(TrainedSpecialist):
     def network(self) -> Backbone:
         """The network, ready for inference."""
         if self._network is None:
-            side = self.pad or self.size
-            model: nn.Module = create_network(
-                self.architecture, pretrained=False, num_classes=len(self.options), side=side
-            )[0]
-            missing, unexpected = model.load_state_dict(self.state_dict(), strict=False)
-            wrong = list(missing) + list(unexpected)
-            if wrong:
-                raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
             self._network = Backbone(
-                model.eval(),
+                self.plain_network(),
                 name=self.architecture,
                 size=self.size,
                 mean=self.mean,
@@ -126,6 +118,21 @@ class NetworkSpecialist(TrainedSpecialist):
                 pad=self.pad,
             )
         return self._network
+
+    def plain_network(self) -> nn.Module:
+        """The network in eval mode as PyTorch has it, with nothing fused.
+
+        Raises:
+            ValueError: the weights are not of this architecture.
+        """
+        model: nn.Module = create_network(
+            self.architecture, pretrained=False, num_classes=len(self.options), side=self.pad or self.size
+        )[0]
+        missing, unexpected = model.load_state_dict(self.state_dict(), strict=False)
+        wrong = list(missing) + list(unexpected)
+        if wrong:
+            raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
+        return model.eval()
 
     def logits(self, images: Sequence[ImageRef]) -> NDArray[np.float64]:
         """Uncalibrated logits, (N, options)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.specialist import importing, train
+from gsco.cli.specialist import export, importing, train
 
 app = typer.Typer(
     help="Specialists: train, evaluate, compare, explain, export and import them.",
@@ -14,3 +14,4 @@ app = typer.Typer(
 
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("import", epilog=importing.EXAMPLE)(importing.import_)
+app.command("export", epilog=export.EXAMPLE)(export.export)
