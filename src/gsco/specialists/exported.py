@@ -117,7 +117,11 @@ class ExportedSpecialist(TrainedSpecialist):
             "| measured on export | value |",
             "|---|---|",
         ]
-        lines += [f"| {key} | {_shown(value)} |" for key, value in self.report.items() if key != "candidates"]
+        lines += [
+            f"| {key} | {_shown(value)} |"
+            for key, value in sorted(self.report.items())
+            if key != "candidates"
+        ]
         if rows := self.report.get("candidates"):
             lines += [
                 "",

@@ -91,8 +91,8 @@ def export_fastest(
             runs.append(one.run)
         say("timing")
         ready = [row for row in rows if row["verdict"] == "passes"]
-        for row, spent in zip(ready, cpu_times(runs, graph.size), strict=True):
-            row.update({f"batch_{batch}": spent[batch] for batch in BATCHES})
+        for row, spent in zip(ready, timings(runs, graph.size), strict=True):
+            row.update({f"batch_{batch}": spent[batch][0] for batch in BATCHES})
         best = min(ready, key=lambda row: math.prod(row[f"batch_{batch}"] for batch in BATCHES))
         kept = best["candidate"]
         why = (
@@ -113,10 +113,10 @@ def export_fastest(
     return choice
 
 
-def cpu_times(
+def timings(
     runs: list[Callable[[NDArray[np.uint8]], Any]], size: int, *, repeats: int = 5
-) -> list[dict[int, float]]:
-    """CPU milliseconds a picture of each way to run, by batch; medians, the ways taken in turns.
+) -> list[dict[int, tuple[float, float]]]:
+    """CPU and wall milliseconds a picture of each way to run, by batch; medians, the ways taken in turns.
 
     Args:
         runs: functions of uint8 pictures (N, size, size, 3).
@@ -124,19 +124,25 @@ def cpu_times(
         repeats: turns.
     """
     rng = np.random.default_rng(0)
-    spent: list[dict[int, list[float]]] = [{batch: [] for batch in BATCHES} for _ in runs]
+    spent: list[dict[int, tuple[float, float]]] = [{} for _ in runs]
     for batch in BATCHES:
         pixels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
         calls = max(1, 16 // batch)
-        for run in runs:
-            run(pixels)
-        for _ in range(repeats):
-            for run, times in zip(runs, spent, strict=True):
-                start = time.process_time()
-                for _ in range(calls):
+        times: list[list[tuple[float, float]]] = [[] for _ in runs]
+        for turn in range(repeats + 1):
+            for run, taken in zip(runs, times, strict=True):
+                cpu, wall = time.process_time(), time.perf_counter()
+                for _ in range(calls if turn else 1):
                     run(pixels)
-                times[batch].append(1000 * (time.process_time() - start) / calls / batch)
-    return [{batch: statistics.median(values) for batch, values in times.items()} for times in spent]
+                pictures = calls * batch / 1000
+                if turn:  # the first call is slow in every way
+                    taken.append(
+                        ((time.process_time() - cpu) / pictures, (time.perf_counter() - wall) / pictures)
+                    )
+        for one, taken in zip(spent, times, strict=True):
+            cpus, walls = zip(*taken, strict=True)
+            one[batch] = (statistics.median(cpus), statistics.median(walls))
+    return spent
 
 
 def _row(name: str, report: dict[str, Any], verdict: str = "passes") -> dict[str, Any]:

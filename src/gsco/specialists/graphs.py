@@ -75,9 +75,11 @@ class _LinearHead(nn.Module):
 
     def __init__(self, probe: LinearProbe | EpochsHead) -> None:
         super().__init__()
-        scaled = isinstance(probe, LinearProbe)
-        self.register_buffer("mean", _tensor(probe.mean if scaled else np.zeros(1)))
-        self.register_buffer("inverse", _tensor(probe.inverse if scaled else np.ones(1)))
+        mean, inverse = (
+            (probe.mean, probe.inverse) if isinstance(probe, LinearProbe) else (np.zeros(1), np.ones(1))
+        )
+        self.register_buffer("mean", _tensor(mean))
+        self.register_buffer("inverse", _tensor(inverse))
         self.register_buffer("weight", _tensor(probe.weight.T))
         self.register_buffer("bias", _tensor(probe.bias))
 
