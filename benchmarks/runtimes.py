@@ -2,12 +2,12 @@
 
     python benchmarks/runtimes.py --data path/to/busi SPECIALIST_FOLDER ...
 
-"PyTorch eager" is the plain network in NCHW fp32; "as shipped" is what `load_specialist` gives: batch norm and
-activations fused, channels-last, blocks of four. All ways take the same uint8 pictures and give logits; pictures are
-decoded beforehand. All are in one process and taken in turns, medians of the repeats; ONNX Runtime and OpenVINO
-(``INFERENCE_NUM_THREADS``, one stream) use as many threads as PyTorch. OpenVINO is asked for f32, and once for its
-own default precision, which is bf16 where the processor has it. CPU time is the better figure on a machine that does
-other things too. int8 is shown whether or not it passes the gate.
+"PyTorch eager" is the plain network in NCHW fp32; "as shipped" is what `load_specialist` gives: batch norm
+and activations fused, channels-last, blocks of four. All ways take the same uint8 pictures, decoded
+beforehand, and give logits. All are in one process and taken in turns; medians of the repeats count. ONNX
+Runtime and OpenVINO (``INFERENCE_NUM_THREADS``, one stream) use as many threads as PyTorch. OpenVINO is asked
+for f32, and once for its own default precision, which is bf16 where the processor has it. CPU time is the
+better figure on a machine that does other things too. int8 is shown whether or not it passes the gate.
 """
 
 from __future__ import annotations

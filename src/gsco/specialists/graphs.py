@@ -18,6 +18,7 @@ from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.knn import NearestNeighbours
 from gsco.specialists.linear import LinearProbe
 from gsco.specialists.networks import NetworkSpecialist
+from gsco.specialists.runtimes import require
 from gsco.specialists.trained import TrainedSpecialist
 
 _OPSET = 17
@@ -172,8 +173,9 @@ def to_onnx(graph: Graph) -> bytes:
     on torch.export takes minutes for the same graph. What it tells its own authors is not passed on.
 
     Raises:
-        ModelError: the exporter does not know an operation of the network.
+        ModelError: onnx is not installed, or the exporter does not know an operation of the network.
     """
+    require("onnx", "ONNX", "onnx")
     pixels = torch.zeros((2, graph.size, graph.size, 3), dtype=torch.uint8)
     buffer = io.BytesIO()
     with warnings.catch_warnings():

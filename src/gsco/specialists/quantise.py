@@ -17,6 +17,7 @@ from gsco.errors import ModelError
 from gsco.specialists.runtimes import require
 
 _BATCH = 8
+_OPERATIONS = ["Conv", "MatMul", "Gemm", "Add", "Clip", "Relu", "MaxPool"]  # never means nor norms
 
 
 def to_half(graph: bytes) -> bytes:
@@ -67,6 +68,7 @@ def to_int8(graph: bytes, pictures: Sequence[NDArray[np.uint8]]) -> bytes:
                 done,
                 Pictures(),
                 quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_OPERATIONS,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
