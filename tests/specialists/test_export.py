@@ -179,7 +179,7 @@ def test_lower_precision_that_fails_the_gate_leaves_nothing(
      (0.8, 0.8, 0.98, False), (0.9, 0.9, 0.98, False)],
 )  # fmt: skip
 def test_the_gate_is_what_it_says(accuracy: float, macro_f1: float, agreement: float, passes: bool) -> None:
-    report = {"largest difference of a probability": 0.1, "largest difference of a logit": 1.0,
+    report = {"largest difference of a probability": 0.1, "largest difference of a logit": 1.0, "largest logit": 3.0,
               "agreement": agreement, "accuracy": accuracy, "accuracy of the original": 0.8,
               "macro_f1": macro_f1, "macro_f1 of the original": 0.8, "compared on": "9 cases"}  # fmt: skip
     if passes:
@@ -189,6 +189,21 @@ def test_the_gate_is_what_it_says(accuracy: float, macro_f1: float, agreement: f
             check(report, "int8", Gate())
 
 
+@pytest.mark.parametrize(
+    ("probability", "logit", "largest", "passes"),
+    [(9e-5, 9e-5, 0.1, True), (2e-4, 1e-5, 9.0, False), (1e-5, 2e-4, 0.5, False), (1e-5, 2e-4, 9.0, True),
+     (1e-5, 1e-3, 9.0, False), (float("nan"), 0.0, 1.0, False), (0.0, float("nan"), 1.0, False)],
+)  # fmt: skip
+def test_parity_is_what_it_says(probability: float, logit: float, largest: float, passes: bool) -> None:
+    report = {"largest difference of a probability": probability, "largest difference of a logit": logit,
+              "largest logit": largest}  # fmt: skip
+    if passes:
+        check(report, "fp32", Gate())
+    else:
+        with pytest.raises(ModelError, match="differs from the original"):
+            check(report, "fp32", Gate())
+
+
 def test_a_graph_that_says_something_else_leaves_nothing(
     small: NetworkSpecialist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +211,7 @@ def test_a_graph_that_says_something_else_leaves_nothing(
     other.adopt({key: torch.from_numpy(value * 1.01) for key, value in small._state.items()})
     graph = exporting.to_onnx(exporting.graph_of(other))
     monkeypatch.setattr(exporting, "to_onnx", lambda _graph: graph)
-    with pytest.raises(ModelError, match=r"differs from the original by .* allowed is 1e-04"):
+    with pytest.raises(ModelError, match=r"differs from the original by .* allowed are 1e-04"):
         export_specialist(small, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

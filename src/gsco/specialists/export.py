@@ -29,7 +29,7 @@ from gsco.specialists.runtimes import check_runtime, to_openvino
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 
 PARITY = 1e-4
-"""The most by which a probability or a logit of an fp32 export may differ."""
+"""The most by which a probability of an fp32 export may differ; a logit by as much of the largest one (over 1)."""
 
 CALIBRATION = 128  # training pictures that int8 ranges are taken from
 _AT_MOST = 500  # validation cases that are compared
@@ -83,6 +83,7 @@ class Bench:
             "compared on": f"{len(self.images)} {self.where}",
             "largest difference of a probability": _largest(found, before),
             "largest difference of a logit": _largest(other.logits(self.images), self.logits),
+            "largest logit": float(np.abs(self.logits).max()),
             "agreement": float(same.mean()),
         }
         if self.targets is not None:
@@ -166,11 +167,12 @@ def write_export(
 
 def check(report: dict[str, Any], precision: str, gate: Gate) -> None:
     """ModelError with the figures where an export is not what its original is."""
-    worst = max(report["largest difference of a probability"], report["largest difference of a logit"])
     if precision == "fp32":
-        if not worst <= PARITY:  # also where it is not a number
+        p, logit = report["largest difference of a probability"], report["largest difference of a logit"]
+        if not (p <= PARITY and logit <= PARITY * max(1.0, report["largest logit"])):  # nor where it is nan
             raise ModelError(
-                f"the exported graph differs from the original by {worst:.2g}, allowed is {PARITY:.0e}",
+                f"the exported graph differs from the original by {p:.2g} in a probability and {logit:.2g} in a "
+                f"logit; allowed are {PARITY:.0e}, and as much of the largest logit ({report['largest logit']:.2g})",
                 remedy="Nothing was written; keep the original.",
             )
         return

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from gsco.errors import ModelError
 from gsco.specialists.runtimes import require
 
-_BATCH = 8
 _OPERATIONS = ["Conv", "MatMul", "Gemm", "Add", "Clip", "Relu", "MaxPool"]  # never means nor norms
 
 
@@ -51,12 +50,11 @@ def to_int8(graph: bytes, pictures: Sequence[NDArray[np.uint8]]) -> bytes:
 
     class Pictures(CalibrationDataReader):
         def __init__(self) -> None:
-            starts = range(0, len(pictures), _BATCH)
-            self.batches = iter(np.stack(pictures[at : at + _BATCH]) for at in starts)
+            self.left = iter(pictures)
 
         def get_next(self) -> dict[str, Any] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {"pixels": batch}
+            picture = next(self.left, None)  # one at a time: every activation of the graph is kept
+            return None if picture is None else {"pixels": picture[None]}
 
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         plain, ready, done = (Path(scratch) / f"{name}.onnx" for name in ("plain", "ready", "done"))

@@ -39,8 +39,8 @@ def export(
 ) -> None:
     """Write a specialist as one graph, and prove that it answers as before.
 
-    In fp32 no probability and no logit may differ by more than 1e-4. In lower precision accuracy, macro-F1
-    and answers on validation cases must hold. What does not pass is not written.
+    In fp32 no probability may differ by more than 1e-4, in lower precision accuracy, macro-F1 and answers on
+    validation cases must hold. What does not pass is not written.
     """
     from gsco import embedded
     from gsco.cases import load_dataset
