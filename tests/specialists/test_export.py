@@ -179,7 +179,8 @@ def test_lower_precision_that_fails_the_gate_leaves_nothing(
      (0.8, 0.8, 0.98, False), (0.9, 0.9, 0.98, False)],
 )  # fmt: skip
 def test_the_gate_is_what_it_says(accuracy: float, macro_f1: float, agreement: float, passes: bool) -> None:
-    report = {"largest difference of a probability": 0.1, "largest difference of a logit": 1.0, "largest logit": 3.0,
+    report = {"largest difference of a probability": 0.1, "largest difference of a logit": 1.0,
+              "largest logit": 3.0,
               "agreement": agreement, "accuracy": accuracy, "accuracy of the original": 0.8,
               "macro_f1": macro_f1, "macro_f1 of the original": 0.8, "compared on": "9 cases"}  # fmt: skip
     if passes:

@@ -29,7 +29,7 @@ from gsco.specialists.runtimes import check_runtime, to_openvino
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 
 PARITY = 1e-4
-"""The most by which a probability of an fp32 export may differ; a logit by as much of the largest one (over 1)."""
+"""The most by which a probability of an fp32 export may differ, and a logit as part of the largest one."""
 
 CALIBRATION = 128  # training pictures that int8 ranges are taken from
 _AT_MOST = 500  # validation cases that are compared
@@ -169,10 +169,11 @@ def check(report: dict[str, Any], precision: str, gate: Gate) -> None:
     """ModelError with the figures where an export is not what its original is."""
     if precision == "fp32":
         p, logit = report["largest difference of a probability"], report["largest difference of a logit"]
-        if not (p <= PARITY and logit <= PARITY * max(1.0, report["largest logit"])):  # nor where it is nan
+        if not (p <= PARITY and logit <= PARITY * max(1.0, report["largest logit"])):  # nor nan
             raise ModelError(
-                f"the exported graph differs from the original by {p:.2g} in a probability and {logit:.2g} in a "
-                f"logit; allowed are {PARITY:.0e}, and as much of the largest logit ({report['largest logit']:.2g})",
+                f"the exported graph differs from the original by {p:.2g} in a probability, {logit:.2g} in "
+                f"a logit; allowed are {PARITY:.0e}, and as much of the largest logit "
+                f"({report['largest logit']:.2g})",
                 remedy="Nothing was written; keep the original.",
             )
         return
