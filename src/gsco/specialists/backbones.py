@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gsco import embedded
 from gsco.errors import ModelError
 from gsco.specialists.fusion import for_inference
+from gsco.specialists.preparation import stretched
 
 if TYPE_CHECKING:
     import torch
@@ -78,17 +79,13 @@ class Backbone:
             raise _misfit(name, side, error) from error
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize one RGB picture to (size, size, 3) uint8.
+        """One RGB picture stretched to (size, size, 3) uint8; see `stretched`."""
+        return stretched(image, self.size, self.interpolation)
 
-        The whole picture is stretched to the square with an antialiased filter. Nothing is cropped: in a
-        medical image what matters may stand at the border.
-        """
-        from PIL import Image as Pictures
-
-        method = Pictures.Resampling[self.interpolation.upper()]
-        if image.size != (self.size, self.size):
-            image = image.resize((self.size, self.size), method)
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    @property
+    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is taken from a pixel of 0 to 255, and by what the rest is multiplied; each (3, 1, 1)."""
+        return self._mean, self._scale
 
     def transform(self, image: Image.Image) -> torch.Tensor:
         """One RGB picture to the network's input, float32 (3, size, size), normalised."""
@@ -103,7 +100,7 @@ class Backbone:
         return self.apply(images, lambda batch: [self._last(batch).mean(dim=(2, 3))])[0]
 
     def _last(self, batch: torch.Tensor) -> torch.Tensor:
-        return _as_maps(self.model, self.model.forward_features(batch))
+        return as_maps(self.model, self.model.forward_features(batch))
 
     def prelogits(self, images: Sequence[NDArray[np.uint8] | Image.Image]) -> NDArray[np.float32]:
         """What the network's own last layer would see, float32 (N, D).
@@ -142,7 +139,7 @@ class Backbone:
                 mean = positions.mean(dim=1, keepdim=True)
                 deviation = (positions - mean).square_().mean(dim=1).sqrt_()
                 parts += [mean.squeeze(1), deviation]
-            return [_as_maps(self.model, last).mean(dim=(2, 3)), torch.cat(parts, dim=1)]
+            return [as_maps(self.model, last).mean(dim=(2, 3)), torch.cat(parts, dim=1)]
 
         if not hasattr(self.model, "forward_intermediates"):
             raise ModelError(
@@ -203,20 +200,15 @@ def load_backbone(
     Raises:
         ModelError: no such model, its weights cannot be had, or it cannot take that size.
     """
-    import torch
-
     name = DEFAULT_BACKBONE if name == "embedded" else name
-    # random weights must not depend on what was drawn before
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, learned = create_network(
-            name, pretrained=pretrained, scratch_ok=scratch_ok, cache=cache, side=pad or size
-        )
+    model, learned = frozen_network(
+        name, pretrained=pretrained, scratch_ok=scratch_ok, cache=cache, side=pad or size
+    )
     config = model.pretrained_cfg
     side = size or int(config.get("input_size", (3, 224, 224))[-1])
     interpolation = config.get("interpolation") or "bicubic"
     return Backbone(
-        model.eval(),
+        model,
         name=name,
         size=side,
         mean=config["mean"],
@@ -225,6 +217,16 @@ def load_backbone(
         pretrained=learned,
         pad=pad,
     )
+
+
+def frozen_network(name: str, **arguments: Any) -> tuple[Any, bool]:
+    """`create_network` in eval mode; weights that are random do not depend on what was drawn before."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, learned = create_network(name, **arguments)
+    return model.eval(), learned
 
 
 def create_network(
@@ -347,7 +349,7 @@ def _with_state(model: Any, state: dict[str, torch.Tensor]) -> Any:
     return model
 
 
-def _as_maps(model: Any, features: torch.Tensor) -> torch.Tensor:
+def as_maps(model: Any, features: torch.Tensor) -> torch.Tensor:
     """Features of any timm family as (N, C, H, W): token grids are un-flattened, NHWC is permuted."""
     if features.ndim == 4:
         nhwc = getattr(model, "output_fmt", "NCHW") == "NHWC"

@@ -96,6 +96,7 @@ _KINDS = {
     "network": "gsco.specialists.networks:NetworkSpecialist",
     "epochs_head": "gsco.specialists.epochs_head:EpochsHead",
     "plain_knn": "gsco.specialists.plain_knn:PlainNeighbours",
+    "exported": "gsco.specialists.exported:ExportedSpecialist",
 }
 
 
@@ -232,20 +233,10 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
     Raises:
         ModelError: the folder is missing, incomplete, damaged, or of another kind.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     folder = Path(folder)
     config = read_config(folder)
-    weights = folder / "model.safetensors"
-    try:
-        tensors = load_file(weights)
-    except FileNotFoundError:
-        raise ModelError(
-            "is incomplete: no model.safetensors", where=str(folder), remedy="Train it again."
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"is damaged ({error})", where=str(weights), remedy="Train it again.") from error
+    kind: type[TrainedSpecialist] = _resolve(_KINDS[config["kind"]])
+    tensors = kind._read(folder)
     try:
         base = {
             "name": config["name"],
@@ -253,9 +244,7 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
             "options": tuple(config["options"]),
             "multi_label": bool(config.get("multi_label", False)),
         }
-        made: TrainedSpecialist = _resolve(_KINDS[config["kind"]])._restore(
-            base, config["model"], tensors, cache
-        )
+        made = kind._restore(base, config["model"], tensors, cache)
         made.temperature = float(config["temperature"])
         if made.multi_label:
             made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)
@@ -271,9 +260,11 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
             key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
         }
         made.details = config["details"]
+    except ModelError as error:
+        raise ModelError(error.what, where=error.where or str(folder), remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ModelError(
-            f"config.json and model.safetensors do not fit ({error})",
+            f"config.json and the weights do not fit ({error})",
             where=str(folder),
             remedy="Train it again.",
         ) from error

@@ -232,16 +232,9 @@ class TrainedSpecialist(ABC):
         known = self.val_metrics["balanced_accuracy"]
         self.reliability = None if math.isnan(known) else known
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Write ``config.json``, ``model.safetensors`` and a card (``README.md``).
-
-        Raises:
-            StorageError: the folder cannot be written.
-        """
-        from safetensors.numpy import save
-
-        folder = Path(folder)
-        config = {
+    def to_config(self) -> dict[str, Any]:
+        """What ``config.json`` holds."""
+        return {
             "format": FORMAT,
             "version": 1,
             "kind": self.kind,
@@ -258,11 +251,48 @@ class TrainedSpecialist(ABC):
             "details": self.details,
             "model": self._config(),
         }
+
+    def _files(self) -> dict[str, bytes]:
+        """The files that hold the tensors, by name."""
+        from safetensors.numpy import save
+
         tensors = {key: np.ascontiguousarray(value) for key, value in self._tensors().items()}
+        return {"model.safetensors": save(tensors, metadata={"format": "np"})}
+
+    @classmethod
+    def _read(cls, folder: Path) -> dict[str, NDArray[Any]]:
+        """The tensors from the files that `_files` made; ModelError where they are missing or damaged."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        weights = folder / "model.safetensors"
+        try:
+            tensors: dict[str, NDArray[Any]] = load_file(weights)
+        except FileNotFoundError:
+            raise ModelError(
+                "is incomplete: no model.safetensors", where=str(folder), remedy="Train it again."
+            ) from None
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"is damaged ({error})", where=str(weights), remedy="Train it again.") from error
+        return tensors
+
+    def _card(self, config: dict[str, Any]) -> str:
+        """The card that belongs to a config."""
+        return card(config)
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write ``config.json``, ``model.safetensors`` and a card (``README.md``).
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        config = self.to_config()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / "model.safetensors", save(tensors, metadata={"format": "np"}))
-            _replace(folder / "README.md", card(config).encode())
+            for name, content in self._files().items():
+                _replace(folder / name, content)
+            _replace(folder / "README.md", self._card(config).encode())
             # last, since a folder with a config counts as whole
             _replace(folder / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.specialist import compare, evaluate, explain, importing, train
+from gsco.cli.specialist import compare, evaluate, explain, export, importing, train
 
 app = typer.Typer(
     help="Specialists: train, evaluate, compare, explain, export and import them.",
@@ -17,3 +17,4 @@ app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.command("import", epilog=importing.EXAMPLE)(importing.import_)
 app.command("explain", epilog=explain.EXAMPLE)(explain.explain)
+app.command("export", epilog=export.EXAMPLE)(export.export)

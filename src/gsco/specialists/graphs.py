@@ -1,0 +1,209 @@
+"""A specialist as one network, pixels in and logits out, and that network as an ONNX graph."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gsco.errors import ModelError
+from gsco.specialists.backbones import Backbone, as_maps, frozen_network, pad_to
+from gsco.specialists.epochs_head import EpochsHead
+from gsco.specialists.knn import NearestNeighbours
+from gsco.specialists.linear import LinearProbe
+from gsco.specialists.networks import NetworkSpecialist
+from gsco.specialists.runtimes import require
+from gsco.specialists.trained import TrainedSpecialist
+
+_OPSET = 17
+
+
+class Graph(nn.Module):
+    """Pixels, uint8 (N, size, size, 3), to logits (N, options): normalise, pad, trunk, head."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, frozen: Backbone, trunk: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        mean, scale = frozen.normalisation
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.trunk = trunk
+        self.head = head
+        self.size = frozen.size
+        self.pad = frozen.pad
+        self.interpolation = frozen.interpolation
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The logits."""
+        floats = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        normalised = pad_to((floats - self.mean) * self.scale, self.pad)
+        logits: torch.Tensor = self.head(self.trunk(normalised))
+        return logits
+
+
+class _Pooled(nn.Module):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return as_maps(self.network, self.network.forward_features(x)).mean(dim=(2, 3))
+
+
+class _BeforeLogits(nn.Module):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.network.forward_head(self.network.forward_features(x), pre_logits=True)
+        return features.flatten(1)
+
+
+class _LinearHead(nn.Module):
+    mean: torch.Tensor
+    inverse: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, probe: LinearProbe | EpochsHead) -> None:
+        super().__init__()
+        mean, inverse = (
+            (probe.mean, probe.inverse) if isinstance(probe, LinearProbe) else (np.zeros(1), np.ones(1))
+        )
+        self.register_buffer("mean", _tensor(mean))
+        self.register_buffer("inverse", _tensor(inverse))
+        self.register_buffer("weight", _tensor(probe.weight.T))
+        self.register_buffer("bias", _tensor(probe.bias))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return ((features - self.mean) * self.inverse) @ self.weight + self.bias
+
+
+class _VoteHead(nn.Module):
+    """The vote of the k nearest training cases; see `NearestNeighbours`."""
+
+    mean: torch.Tensor
+    bank: torch.Tensor
+    weighted: torch.Tensor
+    prior: torch.Tensor
+
+    def __init__(self, neighbours: NearestNeighbours) -> None:
+        super().__init__()
+        worth, prior = neighbours.ballots()
+        self.k = min(neighbours.k, len(neighbours.bank))
+        self.sharpness = neighbours.sharpness
+        self.register_buffer("mean", _tensor(neighbours.mean))
+        self.register_buffer("bank", _tensor(neighbours.bank.T))
+        self.register_buffer("weighted", _tensor(np.eye(len(prior))[neighbours.labels] * worth[:, None]))
+        self.register_buffer("prior", _tensor(prior))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        centred = features - self.mean
+        query = centred / centred.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
+        near, order = torch.topk(query @ self.bank, self.k, dim=1)
+        weights = torch.exp(self.sharpness * (near - near[:, :1]))
+        votes = self.prior + (self.weighted[order] * weights[:, :, None]).sum(dim=1)
+        return torch.log(votes / votes.sum(dim=1, keepdim=True))
+
+
+def _tensor(values: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def graph_of(specialist: TrainedSpecialist) -> Graph:
+    """The network and head of a specialist as one module, in eval mode.
+
+    Raises:
+        ModelError: this specialist cannot be a graph.
+    """
+    if isinstance(specialist, NetworkSpecialist):
+        return Graph(specialist.network, specialist.plain_network(), nn.Identity()).eval()
+    return _on_features(_checked(specialist))
+
+
+Head = LinearProbe | EpochsHead | NearestNeighbours
+
+
+def _checked(specialist: TrainedSpecialist) -> Head:
+    remedy = "Export a network, a linear probe or head, or (one label a case) nearest neighbours."
+    if not isinstance(specialist, Head) or (
+        isinstance(specialist, NearestNeighbours) and specialist.multi_label
+    ):
+        many = " with several labels a case" if specialist.multi_label else ""
+        raise ModelError(
+            f"a specialist of kind {specialist.kind!r}{many} cannot be exported",
+            where=specialist.name,
+            remedy=remedy,
+        )
+    if specialist.features not in {"pooled", "prelogits"}:
+        raise ModelError(
+            f"reads {specialist.features} features, which the network alone does not give",
+            where=specialist.name,
+            remedy=remedy,
+        )
+    return specialist
+
+
+def _on_features(specialist: Head) -> Graph:
+    frozen = specialist.backbone
+    network, _ = frozen_network(
+        specialist.backbone_name,
+        pretrained=True,
+        scratch_ok=not frozen.pretrained,
+        side=specialist.pad or specialist.size,
+    )
+    trunk = _BeforeLogits(network) if specialist.features == "prelogits" else _Pooled(network)
+    head = _VoteHead(specialist) if isinstance(specialist, NearestNeighbours) else _LinearHead(specialist)
+    return Graph(frozen, trunk, head).eval()
+
+
+def to_onnx(graph: Graph) -> bytes:
+    """The graph in ONNX, with a free batch dimension.
+
+    The tracing exporter is used: it folds batch norm into convolutions and takes seconds, where the one
+    on torch.export takes minutes for the same graph. What it tells its own authors is not passed on.
+
+    Raises:
+        ModelError: onnx is not installed, or the exporter does not know an operation of the network.
+    """
+    require("onnx", "ONNX", "onnx")
+    pixels = torch.zeros((2, graph.size, graph.size, 3), dtype=torch.uint8)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)
+        try:
+            torch.onnx.export(
+                graph,
+                (pixels,),
+                buffer,  # type: ignore[arg-type]
+                dynamo=False,
+                input_names=["pixels"],
+                output_names=["logits"],
+                dynamic_axes={"pixels": {0: "batch"}, "logits": {0: "batch"}},
+                opset_version=_OPSET,
+            )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise ModelError(f"the network cannot be an ONNX graph ({first})") from error
+    return buffer.getvalue()
+
+
+def shipped(specialist: TrainedSpecialist) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
+    """The specialist as PyTorch runs it, fused, as a function of prepared pictures to logits."""
+    if isinstance(specialist, NetworkSpecialist):
+        network = specialist.network
+        return lambda pixels: network.apply(list(pixels), lambda batch: [network.model(batch)])[0]
+    head = _checked(specialist)
+    backbone = head.backbone
+    features = backbone.prelogits if head.features == "prelogits" else backbone.pooled
+    return lambda pixels: head.score(features(list(pixels)))

@@ -1,0 +1,68 @@
+"""``gsco specialist export`` as a person or a program meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gsco.cli import main
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+
+def called(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["specialist", "export", *map(str, arguments)])
+    return int(left.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def specialist(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path, feature_cache: Path) -> Path:
+    from gsco.cases import load_dataset
+    from gsco.specialists import train_specialist
+
+    out = tmp_path_factory.mktemp("cli-export") / "small"
+    data = load_dataset(phantom_folder)
+    train_specialist("small_cnn", data, cache=feature_cache, out=out, quick=True, size=16)
+    return out
+
+
+def test_json_says_what_was_measured(
+    specialist: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gsco.specialists import load_specialist
+
+    out = tmp_path / "out"
+    assert called(specialist, "--to", "onnx", "--data", phantom_folder, "--out", out, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["folder"], said["kept"], said["agreement"]) == (str(out), "onnx fp32", 1.0)
+    assert said["accuracy"] == said["accuracy of the original"]
+    assert load_specialist(out).options == load_specialist(specialist).options
+
+
+def test_a_table_for_people(specialist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(specialist, "--out", tmp_path / "out") == 0
+    shown = capsys.readouterr()
+    assert "largest difference of a probability" in shown.out
+    assert "phantoms" in shown.out
+
+
+def test_mistakes_are_one_line(
+    specialist: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, told in (
+        ([tmp_path], "holds no config.json"),
+        ([specialist, "--to", "tflite"], "no export target 'tflite'"),
+        ([specialist, "--to", "auto"], "the fastest runtime is chosen on validation cases"),
+        ([specialist, "--precision", "int8"], "precision int8 is checked on labelled validation cases"),
+    ):
+        assert called(*arguments) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        lines = [line for line in shown.err.splitlines() if line.startswith("gsco: ")]
+        assert len(lines) == 1, shown.err
+        assert told in lines[0]
+    assert [path.name for path in specialist.parent.iterdir()] == ["small"]
