@@ -29,6 +29,7 @@ _HOMES = {
     "Specialist": "gsco.specialists",
     "Task": "gsco.cases",
     "UserError": "gsco.errors",
+    "build_evidence": "gsco.evaluation.evidence_build",
     "check_leakage": "gsco.retrieval",
     "diagnose": "gsco.evaluation.diagnose",
     "generate_phantoms": "gsco.cases.phantoms",
@@ -37,6 +38,7 @@ _HOMES = {
     "load_generalist": "gsco.generalist",
     "load_image": "gsco.cases",
     "load_specialist": "gsco.specialists",
+    "read_evidence": "gsco.evaluation.evidence_folder",
     "resume": "gsco.evaluation.run",
     "run": "gsco.evaluation.run",
     "train_specialist": "gsco.specialists",
@@ -62,6 +64,7 @@ __all__ = [
     "Task",
     "UserError",
     "__version__",
+    "build_evidence",
     "check_leakage",
     "diagnose",
     "generate_phantoms",
@@ -70,6 +73,7 @@ __all__ = [
     "load_generalist",
     "load_image",
     "load_specialist",
+    "read_evidence",
     "resume",
     "run",
     "train_specialist",
@@ -83,6 +87,8 @@ if TYPE_CHECKING:
     from gsco.evaluation.conclusion import RunResult
     from gsco.evaluation.config import RunConfig
     from gsco.evaluation.diagnose import Diagnosis, diagnose
+    from gsco.evaluation.evidence_build import build_evidence
+    from gsco.evaluation.evidence_folder import read_evidence
     from gsco.evaluation.run import resume, run
     from gsco.generalist import Generalist, load_generalist
     from gsco.retrieval import CaseIndex, Neighbour, check_leakage

@@ -79,7 +79,7 @@ def validation_note(found: dict[str, list[str]]) -> str:
 def _validation(
     work: Work, dataset: Dataset, train: Sequence[Case], cases: Sequence[Case]
 ) -> dict[str, list[str]]:
-    """Validation cases that copy others; none is left out where an option would be without any."""
+    """Validation cases that copy others."""
     from gsco.retrieval import check_leakage
 
     allowed = work.config.allow_leakage
@@ -87,6 +87,13 @@ def _validation(
     with work.stage("leakage check of validation") as step:
         of_training = check_leakage(train, val, progress=step).copies(allowed)
         of_answered = check_leakage(cases, val, progress=step).copies(allowed)
+    return left_out_of_validation(val, of_training, of_answered)
+
+
+def left_out_of_validation(
+    val: Sequence[Case], of_training: frozenset[str], of_answered: frozenset[str]
+) -> dict[str, list[str]]:
+    """Which labelled validation cases count for nothing; none is left out where an option would lose all."""
     copies = of_training | of_answered
     kept = {case.label for case in val if case.id not in copies}
     return {

@@ -7,6 +7,8 @@ from typing import Any
 
 from gsco.cases import Case
 from gsco.collaboration import GENERALIST_ARMS, Answer, Evidence
+from gsco.retrieval import Neighbour
+from gsco.specialists import Opinion
 
 SCHEMA = 1
 
@@ -75,6 +77,21 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
         if evidence.neighbour_reliability is None
         else _digits(evidence.neighbour_reliability),
     }
+
+
+def read_evidence_dict(values: dict[str, Any]) -> Evidence:
+    """What `evidence_dict` wrote, typed again; KeyError or TypeError where the fields are others."""
+    return Evidence(
+        **{
+            **values,
+            "opinions": tuple(Opinion(**_tuples(opinion)) for opinion in values["opinions"]),
+            "neighbours": tuple(Neighbour(**_tuples(neighbour)) for neighbour in values["neighbours"]),
+        }
+    )
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def cluster_hash(dataset: str, case: Case) -> str:
