@@ -62,7 +62,15 @@ def similar_to_known(
         cases: in the same order.
         k: neighbours wanted.
     """
-    units = [[unit for unit in (case.patient_id, case.group) if unit] for case in cases]
+    members: dict[str, list[str]] = {}
+    for case in cases:
+        if case.group:
+            members.setdefault(case.group, []).append(case.id)
+    # by id, too: the index may have been built before these cases were grouped
+    units = [
+        [unit for unit in (case.patient_id, case.group, *members.get(case.group or "", ())) if unit]
+        for case in cases
+    ]
     return index.search(embeddings, k, exclude=[case.id for case in cases], exclude_clusters=units)
 
 

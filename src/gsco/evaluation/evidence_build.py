@@ -19,10 +19,10 @@ from gsco.cases.hashing import file_hash
 from gsco.collaboration import Voice, assemble, similar_to_known
 from gsco.embedded import cache_home
 from gsco.errors import LeakageError, RunError, StorageError
-from gsco.evaluation.copies import left_out_of_validation
 from gsco.evaluation.data import fingerprint
 from gsco.evaluation.environment import describe_environment, set_threads
 from gsco.evaluation.evidence_folder import KEY, LOG, RECORD, SCHEMA, evidence_line
+from gsco.evaluation.evidence_leakage import find_leakage, known_cases, with_groups
 from gsco.evaluation.evidence_voices import Asked, resolve
 from gsco.evaluation.parts import build_index, embed, load_encoder, speak, trained, vote_reliability
 from gsco.evaluation.predictions import predictions_path, write_predictions
@@ -155,8 +155,8 @@ def _execute(means: _Means, dataset: Dataset, settings: _Settings, encoder: Back
     record = _begin(means.folder, dataset, settings, encoder)
     if record["complete"]:
         return record
-    leakage = _leakage(means, dataset, settings)
-    grouped = _with_groups(dataset, leakage["groups"])
+    leakage = find_leakage(means, dataset, settings.allow_leakage, means.progress.note)
+    grouped = with_groups(dataset, leakage["groups"])
     gone = frozenset(leakage["validation"]["left_out"])
     taught = replace(grouped, cases=tuple(case for case in grouped if case.id not in gone))
     index = _open_index(means, grouped, encoder, settings, frozenset(leakage["purged"]))
@@ -215,52 +215,6 @@ def _begin(folder: RunFolder, dataset: Dataset, settings: _Settings, encoder: Ba
             remedy="Give the same settings again, or name another --out.",
         )
     return before
-
-
-def _leakage(means: _Means, dataset: Dataset, settings: _Settings) -> dict[str, Any]:
-    """What is too close to what, found once: ``leakage.json``, with the groups of training cases."""
-    from gsco.retrieval import check_leakage
-    from gsco.retrieval.likeness import group_alike
-
-    known: dict[str, Any] | None = means.folder.read_json("leakage.json")
-    if known is not None:
-        return known
-    train, val, test = (known_cases(dataset, split) for split in SPLITS)
-    allowed = settings.allow_leakage
-    with means.stage("leakage check") as step:
-        report = check_leakage(train, [*val, *test], progress=step)
-    report.raise_if(allowed)
-    with means.stage("copies between test and validation") as step:
-        of_test = check_leakage(test, val, progress=step).copies(allowed)
-    with means.stage("copies within training") as step:
-        (grouped,) = group_alike([dataset], progress=step)
-    groups: dict[str, list[str]] = {}
-    for case in grouped.split("train"):
-        if case.group is not None:
-            groups.setdefault(case.group, []).append(case.id)
-    judged = [case for case in val if case.label is not None]
-    of_training = report.copies(allowed) & {case.id for case in val}
-    known = {
-        **report.to_json(),
-        "purged": sorted(report.purge(allowed)),
-        "allowed": list(allowed),
-        "summary": report.summary(),
-        "validation": left_out_of_validation(judged, of_training, of_test),
-        "groups": [members for members in groups.values() if len(members) > 1],
-    }
-    means.folder.write_json("leakage.json", known)
-    means.progress.note(known["summary"])
-    return known
-
-
-def _with_groups(dataset: Dataset, groups: Sequence[Sequence[str]]) -> Dataset:
-    """The dataset whose training cases of one group, by patient, group or looks, share ``group``."""
-    number = {case_id: f"alike {i}" for i, members in enumerate(groups) for case_id in members}
-    cases = (
-        replace(case, group=number[case.id]) if case.split == "train" and case.id in number else case
-        for case in dataset
-    )
-    return replace(dataset, cases=tuple(cases))
 
 
 def _open_index(
@@ -352,10 +306,7 @@ def _write_lines(
     """
     log = means.folder.path / LOG
     written = [(line["split"], line["case_id"]) for line in means.folder.recover_log(log, KEY)]
-    found = {
-        split: _similar(means, known_cases(dataset, split), split, index, encoder, settings)
-        for split in SPLITS
-    }
+    found = {split: _similar(means, dataset, split, index, encoder, settings) for split in SPLITS}
     counted = {case.id for case in taught if case.label is not None}
     judged = [
         (case, near)
@@ -408,8 +359,3 @@ def _similar(
     if split == "train":
         return similar_to_known(index, features, cases, settings.neighbours)
     return index.search(features, settings.neighbours)
-
-
-def known_cases(dataset: Dataset, split: Split) -> tuple[Case, ...]:
-    """The cases of a split that evidence is about: all of them, but of training cases those with a label."""
-    return tuple(case for case in dataset.split(split) if split != "train" or case.label is not None)

@@ -57,14 +57,12 @@ def check_recipes(recipes: Sequence[str], backbone: str) -> None:
         ModelError: naming what there is.
     """
     from gsco.specialists.backbones import check_backbone
-    from gsco.specialists.registry import RECIPES
+    from gsco.specialists.registry import find_recipe
 
     check_backbone(backbone)
     for recipe in recipes:
         name, colon, of = recipe.partition(":")
-        if name not in RECIPES:
-            raise ModelError(f"no recipe {recipe!r}", remedy=f"Choose one of: {', '.join(RECIPES)}.")
-        if colon and not RECIPES[name].backbone:
+        if not find_recipe(name).backbone and colon:
             raise ModelError(f"recipe {name} takes no backbone (got {recipe!r})", remedy=f"Write {name}.")
         if colon:
             check_backbone(of)

@@ -113,10 +113,13 @@ def out_of_fold(
 def _starting_point(recipe: str) -> str:
     """Hash of the backbone weights that a recipe starts from; ``random`` where it has none to start from."""
     from gsco.specialists.backbones import DEFAULT_BACKBONE, create_network, weights_mark
-    from gsco.specialists.registry import RECIPES
+    from gsco.specialists.registry import find_recipe
 
     name, _, backbone = recipe.partition(":")
-    if name not in RECIPES or not RECIPES[name].backbone:
+    entry = find_recipe(name)
+    if entry.origin != "gsco":
+        return entry.origin  # another version of the package may train otherwise
+    if not entry.backbone:
         return "random"
     model, learned = create_network(
         backbone or DEFAULT_BACKBONE, pretrained=True, scratch_ok=name == "finetuned"
