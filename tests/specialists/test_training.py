@@ -17,7 +17,8 @@ from gsco.errors import StorageError
 from gsco.specialists.augment import Augmentation, augment, augmentation_for
 from gsco.specialists.cnn import SmallCNN
 from gsco.specialists.registry import training_job
-from gsco.specialists.training import Schedule, Trained, train_network
+from gsco.specialists.schedule import Schedule
+from gsco.specialists.training import Trained, train_network
 
 SCHEDULE = Schedule(size=32, images=144, least=4, most=4, batch=16, lr=3e-3)
 HALF = np.full(3, 0.5, dtype=np.float32)
@@ -45,7 +46,8 @@ from gsco.cases import load_dataset
 from gsco.specialists.augment import Augmentation
 from gsco.specialists.cnn import SmallCNN
 from gsco.specialists.registry import training_job
-from gsco.specialists.training import Schedule, train_network
+from gsco.specialists.schedule import Schedule
+from gsco.specialists.training import train_network
 def step(what, done, total):
     if "epoch 3" in what:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -70,7 +72,7 @@ train_network(SmallCNN(3), job, schedule, Augmentation(), mean=half, std=half, w
     resumed = go_on(0)
     assert [line for line in epochs if "epoch" in line] == ["net: epoch 3", "net: epoch 4"]
     assert _same(resumed, unbroken)
-    assert (resumed.best_epoch, resumed.val_loss) == (unbroken.best_epoch, unbroken.val_loss)
+    assert (resumed.best_epoch, resumed.figure) == (unbroken.best_epoch, unbroken.figure)
     go_on(99)  # other weights to start from are another training
     assert next(line for line in epochs if "epoch" in line) == "net: epoch 1"
 
@@ -111,7 +113,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(dataset: Dataset, tmp_path:
     trained = _train(dataset, tmp_path, schedule=wild)
     assert trained.epochs < 12
     assert trained.best_epoch <= trained.epochs - 2
-    assert math.isfinite(trained.val_loss)
+    assert math.isfinite(trained.figure)
 
 
 def test_epochs_follow_from_the_budget() -> None:

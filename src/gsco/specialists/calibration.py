@@ -17,8 +17,28 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     return np.asarray(scaled / scaled.sum(axis=-1, keepdims=True))
 
 
+def sigmoid(
+    logits: NDArray[np.floating], temperature: float | NDArray[np.float64] = 1.0
+) -> NDArray[np.float64]:
+    """Logits (..., labels) to a probability of each label by itself, in float64."""
+    return np.asarray(0.5 * (1 + np.tanh(np.asarray(logits, dtype=np.float64) / temperature / 2)))
+
+
+def as_probabilities(logits: NDArray[np.floating], *, multi_label: bool) -> NDArray[np.float64]:
+    """Uncalibrated probabilities: of one option among all, or of each label by itself."""
+    return sigmoid(logits) if multi_label else softmax(logits)
+
+
 def log_loss(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood in nats; probabilities are held above 1e-12."""
+    """Mean negative log-likelihood in nats; probabilities are held above 1e-12.
+
+    Args:
+        probabilities: (N, options).
+        targets: N option positions, or 0/1 by label, (N, options): then the mean over labels, too.
+    """
+    if np.ndim(targets) == 2:
+        right = np.where(np.asarray(targets) > 0, probabilities, 1 - probabilities)
+        return float(-np.log(np.maximum(right, 1e-12)).mean())
     rows = np.arange(len(targets))
     picked = np.maximum(probabilities[rows, np.asarray(targets)], 1e-12)
     return float(-np.log(picked).mean())
@@ -90,7 +110,7 @@ def judge(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[n
 
     Args:
         probabilities: (N, options).
-        targets: N option positions.
+        targets: N option positions, or 0/1 by label, (N, options); then see `judge_labels`.
 
     Returns:
         ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that occur), ``macro_f1``
@@ -100,6 +120,8 @@ def judge(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[n
     from sklearn.metrics import f1_score, roc_auc_score
 
     truth = np.asarray(targets)
+    if truth.ndim == 2:
+        return judge_labels(probabilities, truth, np.full(truth.shape[1], 0.5))
     choice = probabilities.argmax(axis=1)
     present = np.unique(truth)
     recalls = [float((choice[truth == c] == c).mean()) for c in present]
@@ -116,3 +138,59 @@ def judge(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[n
         "auc": float(np.mean(areas)) if areas else float("nan"),
         "log_loss": log_loss(probabilities, truth),
     }
+
+
+def judge_labels(
+    probabilities: NDArray[np.float64], targets: NDArray[np.int64], thresholds: NDArray[np.float64]
+) -> dict[str, float]:
+    """Figures where a case may have several labels.
+
+    Args:
+        probabilities: (N, labels).
+        targets: 0/1, (N, labels).
+        thresholds: (labels,); a label is said where its probability is above.
+
+    Returns:
+        ``n``; ``accuracy`` (mean over labels, as medmnist's getACC), ``balanced_accuracy``, ``macro_f1`` and
+        ``auc`` (means over labels that occur and are not everywhere; nan where there is none); ``log_loss``.
+    """
+    from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+    said = probabilities > thresholds
+    used = [k for k in range(targets.shape[1]) if 0 < targets[:, k].sum() < len(targets)]
+
+    def mean(values: list[float]) -> float:
+        return float(np.mean(values)) if values else float("nan")
+
+    return {
+        "n": float(len(targets)),
+        "accuracy": float((said == (targets > 0)).mean()),
+        "balanced_accuracy": mean([balanced_accuracy_score(targets[:, k], said[:, k]) for k in used]),
+        "macro_f1": mean([f1_score(targets[:, k], said[:, k], zero_division=0) for k in used]),
+        "auc": mean([roc_auc_score(targets[:, k], probabilities[:, k]) for k in used]),
+        "log_loss": log_loss(probabilities, targets),
+    }
+
+
+def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The threshold of each label with the highest F1, shape (labels,).
+
+    Where labels are rare, F1 on few cases is a jagged thing: so of all thresholds within one percent of
+    the best F1, the one nearest to .5 is taken, and a label that does not occur, or is everywhere, keeps .5.
+
+    Args:
+        probabilities: (N, labels), on validation.
+        targets: 0/1, (N, labels).
+    """
+    out = np.full(targets.shape[1], 0.5)
+    for k in range(targets.shape[1]):
+        truth, score = targets[:, k] > 0, probabilities[:, k]
+        if not 0 < truth.sum() < len(truth):
+            continue
+        levels = np.unique(score)
+        tried = np.concatenate([[0.5], (levels[1:] + levels[:-1]) / 2])
+        said = score[None, :] > tried[:, None]
+        f1 = 2 * (said & truth).sum(axis=1) / np.maximum(said.sum(axis=1) + truth.sum(), 1)
+        good = tried[f1 >= 0.99 * f1.max()]
+        out[k] = good[np.abs(good - 0.5).argmin()]
+    return out

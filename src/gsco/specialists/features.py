@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gsco.specialists.backbones import Backbone
 
 T = TypeVar("T")
-Kind = Literal["pooled", "texture", "maps"]
+Kind = Literal["pooled", "texture", "maps", "prelogits"]
 Progress = Callable[[int, int], None]
 
 
@@ -54,8 +54,8 @@ def extract(
         refs: the images; the same one may occur more than once.
         cache: folder of the store (``features/`` is made inside it); None computes without a store.
         pooled: pooled vectors when True, un-pooled maps when False.
-        kind: overrides `pooled`: ``"pooled"``, ``"maps"``, or ``"texture"`` (see `describe_pixels` and
-            `Backbone.pooled_and_texture`).
+        kind: overrides `pooled`: ``"pooled"``, ``"maps"``, ``"prelogits"`` (see `Backbone.prelogits`) or
+            ``"texture"`` (see `describe_pixels` and `Backbone.pooled_and_texture`).
         batch_size: images per transaction; it decides how much a kill can lose, never a number.
         progress: called with (images done, images in all).
         threads: threads that decode while the network computes; by default one per core, at most 4.
@@ -124,7 +124,8 @@ def _compute(backbone: Backbone, ready: Sequence[_Ready], kind: Kind) -> dict[Ki
     """Features of prepared pictures, of the kind asked for and of what comes with it."""
     arrays = [one.array for one in ready]
     if not _both(backbone, kind):
-        return {"maps": backbone.maps(arrays)} if kind == "maps" else {"pooled": backbone.pooled(arrays)}
+        by_kind = {"maps": backbone.maps, "prelogits": backbone.prelogits, "pooled": backbone.pooled}
+        return {kind: by_kind[kind](arrays)}
     pooled, stages = backbone.pooled_and_texture(arrays)
     pixels = np.stack([one.pixels for one in ready if one.pixels is not None])
     return {"pooled": pooled, "texture": np.concatenate([stages, pixels], axis=1)}

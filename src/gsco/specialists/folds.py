@@ -94,7 +94,7 @@ def out_of_fold(
     from gsco.specialists.registry import fit_specialist, training_job
 
     job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
-    assigned = grouped_folds(job.train_targets, units_of(job.train), folds=folds, seed=seed)
+    assigned = grouped_folds(_strata(job.train_targets), units_of(job.train), folds=folds, seed=seed)
     start = _starting_point(recipe)
     out = np.zeros((len(job.train), len(dataset.task.options)))
     for number in range(folds):
@@ -108,6 +108,11 @@ def out_of_fold(
             _write(kept, probabilities)
         out[assigned == number] = probabilities
     return out
+
+
+def _strata(targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What is spread evenly over folds: the option, or the combination of labels."""
+    return targets if targets.ndim == 1 else np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _starting_point(recipe: str) -> str:

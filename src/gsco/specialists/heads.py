@@ -19,16 +19,18 @@ from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 
 
 @functools.lru_cache(maxsize=2)
-def shared_backbone(name: str = DEFAULT_BACKBONE, size: int | None = None) -> Backbone:
+def shared_backbone(
+    name: str = DEFAULT_BACKBONE, size: int | None = None, pad: int | None = None, scratch_ok: bool = False
+) -> Backbone:
     """One backbone in memory for all heads that use it; see `load_backbone`."""
-    return load_backbone(name, size=size)
+    return load_backbone(name, size=size, pad=pad, scratch_ok=scratch_ok)
 
 
 class FeatureSpecialist(TrainedSpecialist):
     """A head on frozen features.
 
     Attributes:
-        features: which features: ``pooled`` or ``texture``.
+        features: which features: ``pooled``, ``texture`` or ``prelogits``.
         backbone: the frozen network (loaded when first used).
     """
 
@@ -43,18 +45,22 @@ class FeatureSpecialist(TrainedSpecialist):
         size: int | None,
         fingerprint: str | None = None,
         cache: Path | None = None,
+        pad: int | None = None,
+        multi_label: bool = False,
     ) -> None:
-        super().__init__(name=name, recipe=recipe, options=options)
+        super().__init__(name=name, recipe=recipe, options=options, multi_label=multi_label)
         self.features: Kind = features
         self.backbone_name = backbone_name
         self.size = size
+        self.pad = pad
         self.cache = cache
         self._fingerprint = fingerprint
 
     @property
     def backbone(self) -> Backbone:
         """The frozen network; ModelError where its weights are not the ones the head was fitted on."""
-        backbone = shared_backbone(self.backbone_name, self.size)
+        # the reference's procedures go on without weights, and the card says so
+        backbone = shared_backbone(self.backbone_name, self.size, self.pad, self.features == "prelogits")
         if self._fingerprint is None:
             self._fingerprint = backbone.fingerprint
         if backbone.fingerprint != self._fingerprint:
@@ -86,6 +92,7 @@ class FeatureSpecialist(TrainedSpecialist):
             "features": self.features,
             "backbone": self.backbone_name,
             "size": self.size,
+            "pad": self.pad,
             "fingerprint": self._fingerprint,
         }
 
@@ -96,6 +103,7 @@ class FeatureSpecialist(TrainedSpecialist):
             "features": config["features"],
             "backbone_name": config["backbone"],
             "size": config["size"],
+            "pad": config.get("pad"),
             "fingerprint": config["fingerprint"],
             "cache": cache,
         }

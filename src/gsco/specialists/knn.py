@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import units_of
-from gsco.specialists.calibration import class_weights, log_loss
+from gsco.specialists.calibration import class_weights, log_loss, sigmoid
 from gsco.specialists.heads import FeatureSpecialist, images_of
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 
@@ -49,7 +49,7 @@ class NearestNeighbours(FeatureSpecialist):
         return self
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Features (N, D) to log vote shares (N, options)."""
+        """Features (N, D) to log vote shares, or log odds by label, (N, options)."""
         queries = self._normalise(features)
         # one row at a time, so that no number depends on which images are asked about together
         return np.concatenate([self._vote((self.bank @ row)[None], self.k) for row in queries])
@@ -60,18 +60,26 @@ class NearestNeighbours(FeatureSpecialist):
         return np.asarray(centred / np.maximum(length, 1e-12), dtype=np.float32)
 
     def _vote(self, similarity: NDArray[np.float32], k: int) -> NDArray[np.float64]:
-        """Similarities to the bank (N, bank) to log vote shares (N, options)."""
+        """Similarities to the bank (N, bank) to log vote shares, or log odds by label, (N, options)."""
         n_options = len(self.options)
         k = min(k, similarity.shape[1])
         order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
         near = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
         weights = np.exp(_SHARPNESS * (near - near[:, :1]))
+        if self.multi_label:
+            return self._odds(weights * np.isfinite(near), order)
         weights = weights * np.isfinite(near) * class_weights(self.labels, n_options)[self.labels[order]]
         prior = np.bincount(self.labels, minlength=n_options) + 1.0
         votes = np.tile(_PRIOR * prior / prior.sum(), (len(similarity), 1))
         for column in range(k):
             votes[np.arange(len(votes)), self.labels[order[:, column]]] += weights[:, column]
         return np.asarray(np.log(votes / votes.sum(axis=1, keepdims=True)))
+
+    def _odds(self, weights: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Log odds of each label among neighbours, (N, options); weights and positions are (N, k)."""
+        rate = (self.labels.sum(axis=0) + 0.5) / (len(self.labels) + 1.0)
+        yes = _PRIOR * rate + (weights[:, :, None] * self.labels[order]).sum(axis=1)
+        return np.asarray(np.log(yes / (_PRIOR + weights.sum(axis=1, keepdims=True) - yes)))
 
     def _choose(self, groups: list[str]) -> int:
         number = np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -82,7 +90,8 @@ class NearestNeighbours(FeatureSpecialist):
             similarity[number[rows, None] == number[None]] = -np.inf
             usable = np.isfinite(similarity).any(axis=1)
             for i, k in enumerate(COUNTS):
-                shares = np.exp(self._vote(similarity[usable], k))
+                votes = self._vote(similarity[usable], k)
+                shares = sigmoid(votes) if self.multi_label else np.exp(votes)
                 losses[i] += (
                     log_loss(shares, self.labels[rows][usable]) * usable.sum() if usable.any() else 0.0
                 )

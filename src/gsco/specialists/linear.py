@@ -46,9 +46,13 @@ class LinearProbe(FeatureSpecialist):
         targets = job.train_targets
         self.mean, self.inverse = standardise(features)
         scaled = (features - self.mean) * self.inverse
-        penalty = choose_penalty(scaled, targets, units_of(job.train), len(self.options), job.seed)
-        self.weight, self.bias = fit_logistic(scaled, targets, len(self.options), penalty)
-        self.details["C"] = penalty
+        units = units_of(job.train)
+        if job.multi_label:
+            self.weight, self.bias, self.details["C"] = fit_labels(scaled, targets, units, job.seed)
+        else:
+            penalty = choose_penalty(scaled, targets, units, len(self.options), job.seed)
+            self.weight, self.bias = fit_logistic(scaled, targets, len(self.options), penalty)
+            self.details["C"] = penalty
         self.calibrate(job)
         return self
 
@@ -102,6 +106,36 @@ def fit_logistic(
     full_bias = np.full(n_options, float(bias.mean()) + _ABSENT)
     full_weight[present], full_bias[present] = weight, bias
     return full_weight, full_bias
+
+
+def fit_labels(
+    features: NDArray[np.floating], targets: NDArray[np.int64], groups: list[str], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float | None]]:
+    """A logistic regression for each label by itself.
+
+    Args:
+        features: standardised, (N, D).
+        targets: 0/1, (N, labels).
+        groups: what stays in one fold, N.
+        seed: of the folds.
+
+    Returns:
+        Weights (labels, D), biases (labels,), and the penalty of each label; a label that no case or every
+        case has gets weights of 0, the log odds of its (smoothed) frequency, and None.
+    """
+    n, labels = targets.shape
+    weight, penalties = np.zeros((labels, features.shape[1])), list[float | None]()
+    odds = (targets.sum(axis=0) + 0.5) / (n - targets.sum(axis=0) + 0.5)
+    bias = np.log(odds)
+    for k in range(labels):
+        if not 0 < targets[:, k].sum() < n:
+            penalties.append(None)
+            continue
+        penalty = choose_penalty(features, targets[:, k], groups, 2, seed)
+        both, ahead = fit_logistic(features, targets[:, k], 2, penalty)
+        weight[k], bias[k] = both[1] - both[0], ahead[1] - ahead[0]
+        penalties.append(penalty)
+    return weight, bias, penalties
 
 
 def choose_penalty(

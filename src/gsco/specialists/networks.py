@@ -13,14 +13,14 @@ from torch import nn
 
 from gsco.cases import ImageRef
 from gsco.cases.images import load_image
-from gsco.specialists.augment import augmentation_for
+from gsco.specialists.augment import Augmentation, augmentation_for
 from gsco.specialists.backbones import DEFAULT_BACKBONE, Backbone, create_network
-from gsco.specialists.cnn import SmallCNN
 from gsco.specialists.features import decoded, extract
 from gsco.specialists.heads import images_of, standardise
 from gsco.specialists.linear import fit_logistic
+from gsco.specialists.schedule import Schedule
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
-from gsco.specialists.training import Schedule, train_network
+from gsco.specialists.training import train_network
 
 SMALL_CNN = "small_cnn"
 _TINY = 40  # pictures no larger than this are not worth more than 64 pixels
@@ -31,7 +31,8 @@ class NetworkSpecialist(TrainedSpecialist):
 
     Attributes:
         architecture: timm name, or ``small_cnn``.
-        size: side of the square input in pixels.
+        size: side in pixels to which a picture is stretched.
+        pad: side to which that is padded with zeros; None where it is not.
     """
 
     kind: ClassVar[str] = "network"
@@ -46,18 +47,26 @@ class NetworkSpecialist(TrainedSpecialist):
         size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        pad: int | None = None,
+        multi_label: bool = False,
     ) -> None:
-        super().__init__(name=name, recipe=recipe, options=options)
+        super().__init__(name=name, recipe=recipe, options=options, multi_label=multi_label)
         self.architecture = architecture
         self.size = size
+        self.pad = pad
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
         self._state: dict[str, NDArray[Any]] = {}
         self._network: Backbone | None = None
 
-    def fit(self, job: TrainingJob, model: nn.Module, schedule: Schedule) -> NetworkSpecialist:
-        """Train `model` on the job, keep its best averaged weights, calibrate on validation."""
-        augmentation = augmentation_for(job.dataset.task.modality)
+    def fit(
+        self,
+        job: TrainingJob,
+        model: nn.Module,
+        schedule: Schedule,
+        augmentation: Augmentation | None,
+    ) -> NetworkSpecialist:
+        """Train `model` on the job, keep the weights of its best epoch, calibrate on validation."""
         trained = train_network(
             model,
             job,
@@ -72,6 +81,7 @@ class NetworkSpecialist(TrainedSpecialist):
             epochs=trained.epochs,
             best_epoch=trained.best_epoch,
             threads=torch.get_num_threads(),
+            machine=str(job.machine),
             schedule=str(schedule),
             augmentation=str(augmentation),
         )
@@ -91,14 +101,22 @@ class NetworkSpecialist(TrainedSpecialist):
     def network(self) -> Backbone:
         """The network, ready for inference."""
         if self._network is None:
-            model = build(self.architecture, len(self.options))
+            side = self.pad or self.size
+            model: nn.Module = create_network(
+                self.architecture, pretrained=False, num_classes=len(self.options), side=side
+            )[0]
             state = {key: torch.from_numpy(np.array(value)) for key, value in self._state.items()}
             missing, unexpected = model.load_state_dict(state, strict=False)
             wrong = [key for key in missing if not key.endswith("num_batches_tracked")] + list(unexpected)
             if wrong:
                 raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
             self._network = Backbone(
-                model.eval(), name=self.architecture, size=self.size, mean=self.mean, std=self.std
+                model.eval(),
+                name=self.architecture,
+                size=self.size,
+                mean=self.mean,
+                std=self.std,
+                pad=self.pad,
             )
         return self._network
 
@@ -118,6 +136,7 @@ class NetworkSpecialist(TrainedSpecialist):
             "size": self.size,
             "mean": list(self.mean),
             "std": list(self.std),
+            "pad": self.pad,
         }
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
@@ -137,27 +156,21 @@ class NetworkSpecialist(TrainedSpecialist):
         return made
 
 
-def build(architecture: str, num_classes: int) -> nn.Module:
-    """An untrained network by name."""
-    if architecture == SMALL_CNN:
-        return SmallCNN(num_classes)
-    model: nn.Module = create_network(architecture, pretrained=False, num_classes=num_classes)[0]
-    return model
-
-
 def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> TrainedSpecialist:
     """All weights of a pretrained backbone trained on the set.
 
     The size is 112 pixels, or 64 where the pictures themselves are tiny, so that two cores need minutes;
     a network that takes one size only is given that.
     """
-    size = job.size or _own_size(backbone) or (64 if _is_tiny(job) else 112)
+    pad = job.pad or None
+    size = job.size or (None if pad else own_size(backbone)) or (64 if is_tiny(job) else 112)
     shown = (16_000 if size <= 64 else 6_000) // (3 if job.quick else 1)
-    schedule = Schedule(size=size, images=shown, least=2 if job.quick else 3, most=20, lr=5e-4, smoothing=0.1)
+    least = 2 if job.quick else 3
+    schedule = Schedule(size=size, images=shown, least=least, most=20, lr=5e-4, smoothing=0.1, pad=pad)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         model, learned = create_network(
-            backbone, pretrained=True, scratch_ok=True, num_classes=len(job.options)
+            backbone, pretrained=True, scratch_ok=True, num_classes=len(job.options), side=pad or size
         )
     config = model.pretrained_cfg
     architecture = str(config.get("architecture") or backbone) if Path(backbone).is_dir() else backbone
@@ -169,11 +182,13 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
         size=size,
         mean=config["mean"],
         std=config["std"],
+        pad=pad,
+        multi_label=job.multi_label,
     )
     if learned:
         job.say(f"{name}: starting point", 0, 1)
         start_head(model, job, size, made.mean, made.std)
-    return made.fit(job, model, schedule)
+    return made.fit(job, model, schedule, augmentation_for(job.dataset.task.modality))
 
 
 def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
@@ -185,12 +200,19 @@ def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        model = SmallCNN(len(job.options))
+        model, _ = create_network(SMALL_CNN, pretrained=False, num_classes=len(job.options))
     half = (0.5, 0.5, 0.5)
     made = NetworkSpecialist(
-        name=name, recipe=recipe, options=job.options, architecture=SMALL_CNN, size=size, mean=half, std=half
+        name=name,
+        recipe=recipe,
+        options=job.options,
+        architecture=SMALL_CNN,
+        size=size,
+        mean=half,
+        std=half,
+        multi_label=job.multi_label,
     )
-    return made.fit(job, model, schedule)
+    return made.fit(job, model, schedule, augmentation_for(job.dataset.task.modality))
 
 
 def start_head(model: Any, job: TrainingJob, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -202,7 +224,7 @@ def start_head(model: Any, job: TrainingJob, size: int, mean: Sequence[float], s
     """
     classifier = model.get_classifier()
     frozen = Backbone(model.eval(), name=job.dataset.name, size=size, mean=mean, std=std)
-    if not isinstance(classifier, nn.Linear) or classifier.in_features != frozen.channels:
+    if job.multi_label or not isinstance(classifier, nn.Linear) or classifier.in_features != frozen.channels:
         return
     features = extract(frozen, images_of(job.train), cache=None)
     centre, inverse = standardise(features)
@@ -212,7 +234,7 @@ def start_head(model: Any, job: TrainingJob, size: int, mean: Sequence[float], s
         classifier.bias.copy_(torch.from_numpy(bias - (weight * inverse) @ centre))
 
 
-def _own_size(backbone: str) -> int | None:
+def own_size(backbone: str) -> int | None:
     """The side that a network of fixed size (a ViT) was made for, else None."""
     import timm
 
@@ -223,6 +245,6 @@ def _own_size(backbone: str) -> int | None:
     return int(config.input_size[-1]) if config is not None and config.fixed_input_size else None
 
 
-def _is_tiny(job: TrainingJob) -> bool:
+def is_tiny(job: TrainingJob) -> bool:
     """Whether the first training pictures are no larger than MedMNIST's smallest."""
     return all(max(load_image(case.image).size) <= _TINY for case in job.train[:4])

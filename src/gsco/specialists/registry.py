@@ -13,6 +13,7 @@ import numpy as np
 
 from gsco.cases import Dataset
 from gsco.errors import DatasetError, ModelError
+from gsco.specialists.machine import ONE_CPU, Machine
 from gsco.specialists.plugins import KINDS_GROUP, make_by_plugin, plugin_kind, plugins
 from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
 
@@ -65,6 +66,26 @@ RECIPES: dict[str, Recipe] = {
             "gsco.specialists.registry:_small_cnn",
             backbone=False,
         ),
+        Recipe(
+            "endToEnd",
+            "every weight of a network trained as in the MedMNIST+ benchmark",
+            "gsco.specialists.procedures:end_to_end",
+        ),
+        Recipe(
+            "linearProbing",
+            "the last layer of a network trained as in the MedMNIST+ benchmark, on features computed once",
+            "gsco.specialists.procedures:linear_probing",
+        ),
+        Recipe(
+            "kNN",
+            "the vote of the 11 nearest training cases, as in the MedMNIST+ benchmark",
+            "gsco.specialists.procedures:k_nearest",
+        ),
+        Recipe(
+            "medmnist",
+            "MedMNIST's own recipe: ResNet-18 from random weights at 28 pixels",
+            "gsco.specialists.procedures:from_scratch_28",
+        ),
     )
 }
 
@@ -75,6 +96,8 @@ _KINDS = {
     "knn": "gsco.specialists.knn:NearestNeighbours",
     "network": "gsco.specialists.networks:NetworkSpecialist",
     "onnx": "gsco.specialists.wrapped_onnx:OnnxSpecialist",
+    "epochs_head": "gsco.specialists.epochs_head:EpochsHead",
+    "plain_knn": "gsco.specialists.plain_knn:PlainNeighbours",
 }
 
 
@@ -87,6 +110,8 @@ def train_specialist(
     seed: int = 0,
     quick: bool = False,
     size: int | None = None,
+    pad: int | None = None,
+    machine: Machine = ONE_CPU,
     progress: Progress | None = None,
 ) -> TrainedSpecialist:
     """Train one specialist on a dataset's training split and calibrate it on its validation split.
@@ -98,7 +123,9 @@ def train_specialist(
         out: where to save it; not saved when None.
         seed: of everything drawn; the same seed gives the same numbers on the same machine.
         quick: fewer epochs, for a demo.
-        size: side of the network's input in pixels; the recipe's own when None.
+        size: side in pixels that pictures are stretched to; the recipe's own when None.
+        pad: side to which they are then padded with zeros; the recipe's own when None, 0 for none.
+        machine: device and precision of networks that are trained; one CPU process in fp32 by default.
         progress: called with (what, done, in all).
 
     Raises:
@@ -106,7 +133,9 @@ def train_specialist(
         DatasetError: not single-label, or nothing to learn from.
         ImageError, StorageError: as the names say.
     """
-    job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
+    job = training_job(
+        dataset, cache=cache, seed=seed, quick=quick, size=size, pad=pad, machine=machine, progress=progress
+    )
     specialist = fit_specialist(recipe, job)
     if out is not None:
         specialist.save_pretrained(out)
@@ -120,25 +149,37 @@ def training_job(
     seed: int = 0,
     quick: bool = False,
     size: int | None = None,
+    pad: int | None = None,
+    machine: Machine = ONE_CPU,
     progress: Progress | None = None,
 ) -> TrainingJob:
     """The job that `train_specialist` gives to a recipe; DatasetError where there is nothing to learn."""
-    if dataset.task.kind != "diagnosis" or dataset.task.multi_label or len(dataset.task.options) < 2:
+    if dataset.task.kind != "diagnosis" or len(dataset.task.options) < 2:
         raise DatasetError(
-            f"dataset {dataset.name!r} is not single-label diagnosis with closed options",
+            f"dataset {dataset.name!r} is not diagnosis with at least two closed options",
             where=str(dataset.root),
-            remedy="Specialists of this package choose one of at least two options.",
+            remedy="Specialists of this package choose among options.",
         )
-    train = tuple(case for case in dataset.split("train") if case.label is not None)
-    val = tuple(case for case in dataset.split("val") if case.label is not None)
-    if len({case.label for case in train}) < 2:
+    several = dataset.task.multi_label  # where a case may have none of the labels, too
+    train = tuple(case for case in dataset.split("train") if several or case.label is not None)
+    val = tuple(case for case in dataset.split("val") if several or case.label is not None)
+    if len({case.labels for case in train}) < 2:
         raise DatasetError(
             "the training split has fewer than two labels",
             where=str(dataset.root),
             remedy="Give labelled training cases of at least two options.",
         )
     return TrainingJob(
-        dataset, train, val, seed=seed, cache=Path(cache), quick=quick, size=size, progress=progress
+        dataset,
+        train,
+        val,
+        seed=seed,
+        cache=Path(cache),
+        quick=quick,
+        size=size,
+        pad=pad,
+        machine=machine,
+        progress=progress,
     )
 
 
@@ -202,9 +243,17 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
     except (SafetensorError, OSError) as error:
         raise ModelError(f"is damaged ({error})", where=str(weights), remedy="Train it again.") from error
     try:
-        base = {"name": config["name"], "recipe": config["recipe"], "options": tuple(config["options"])}
+        base = {
+            "name": config["name"],
+            "recipe": config["recipe"],
+            "options": tuple(config["options"]),
+            "multi_label": bool(config.get("multi_label", False)),
+        }
         made = _class_of(config["kind"])._restore(base, config["model"], tensors, cache)
         made.temperature = float(config["temperature"])
+        if made.multi_label:
+            made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)
+            made.thresholds = np.asarray(config["labels"]["thresholds"], dtype=np.float64)
         made.reliability = config["reliability"]
         made.val_metrics = {
             key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
@@ -266,6 +315,8 @@ def _head(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> dic
         "name": name,
         "recipe": recipe,
         "options": job.options,
+        "multi_label": job.multi_label,
+        "pad": job.pad or None,
         "backbone_name": DEFAULT_BACKBONE if backbone in {None, "embedded"} else backbone,
         "size": job.size,
         "cache": job.cache,

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.errors import ModelError, StorageError
-from gsco.specialists.calibration import fit_temperature, judge, softmax
+from gsco.specialists.calibration import (
+    fit_temperature,
+    fit_thresholds,
+    judge,
+    judge_labels,
+    sigmoid,
+    softmax,
+)
+from gsco.specialists.machine import ONE_CPU, Machine
 
 FORMAT = "gsco-specialist"
 Progress = Callable[[str, int, int], None]
@@ -33,6 +41,8 @@ class TrainingJob:
         cache: folder for features and checkpoints.
         quick: fewer epochs.
         size: side of the network's input in pixels, the recipe's own when None.
+        pad: side to which normalised pictures are padded with zeros; the recipe's own when None, 0 for none.
+        machine: device and precision of networks that are trained.
         progress: called with (what, done, in all).
         tag: what this job is, for progress lines (``"fold 1/3"``).
     """
@@ -44,6 +54,8 @@ class TrainingJob:
     cache: Path
     quick: bool = False
     size: int | None = None
+    pad: int | None = None
+    machine: Machine = ONE_CPU
     progress: Progress | None = None
     tag: str = ""
 
@@ -53,14 +65,25 @@ class TrainingJob:
         return self.dataset.task.keys
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a case may have several labels."""
+        return self.dataset.task.multi_label
+
+    @property
     def train_targets(self) -> NDArray[np.int64]:
-        """Option positions of the training cases."""
-        return np.asarray(self.dataset.targets(self.train), dtype=np.int64)
+        """Option positions of the training cases (N,), or 0/1 by label (N, options)."""
+        return self._targets(self.train)
 
     @property
     def val_targets(self) -> NDArray[np.int64]:
-        """Option positions of the validation cases."""
-        return np.asarray(self.dataset.targets(self.val), dtype=np.int64)
+        """The same of the validation cases."""
+        return self._targets(self.val)
+
+    def _targets(self, cases: tuple[Case, ...]) -> NDArray[np.int64]:
+        if not self.multi_label:
+            return np.asarray(self.dataset.targets(cases), dtype=np.int64)
+        rows = [[key in case.labels for key in self.options] for case in cases]
+        return np.asarray(rows, dtype=np.int64).reshape(len(cases), len(self.options))
 
     def with_train(self, train: tuple[Case, ...], *, tag: str = "") -> TrainingJob:
         """The same job with other training cases."""
@@ -74,6 +97,7 @@ class TrainingJob:
         content = image_keys([case.image for case in cases])
         rows = [[case.id, case.label, case.split, case.patient_id, case.group] for case in cases]
         settings = [list(self.options), self.dataset.task.modality, self.seed, self.quick, self.size]
+        settings += [self.pad, self.machine.precision]
         digest = hashlib.sha256(json.dumps([rows, settings]).encode())
         digest.update(b"".join(content))
         return digest.hexdigest()
@@ -91,7 +115,10 @@ class TrainedSpecialist(ABC):
         name: unique among the specialists of a run, file-name safe.
         recipe: the registry name it was made by (``"linear_probe:resnet18"``).
         options: option keys in the order of the probabilities.
-        temperature: by which logits are divided, fitted on validation.
+        multi_label: whether a case may have several labels; then each has a probability of its own.
+        temperature: by which logits are divided, fitted on validation (single-label tasks).
+        label_temperatures / thresholds: the same of each label, and above which probability it is said,
+            both fitted on validation; shape (options,), multi-label tasks only.
         reliability: balanced accuracy on validation, or None.
         val_metrics: figures on validation; see `gsco.specialists.calibration.judge`.
         details: settings chosen in training, and what it was trained on; they go on the card.
@@ -99,11 +126,16 @@ class TrainedSpecialist(ABC):
 
     kind: ClassVar[str]
 
-    def __init__(self, *, name: str, recipe: str, options: tuple[str, ...]) -> None:
+    def __init__(
+        self, *, name: str, recipe: str, options: tuple[str, ...], multi_label: bool = False
+    ) -> None:
         self.name = name
         self.recipe = recipe
         self.options = options
+        self.multi_label = multi_label
         self.temperature = 1.0
+        self.label_temperatures = np.ones(len(options))
+        self.thresholds = np.full(len(options), 0.5)
         self.reliability: float | None = None
         self.val_metrics: dict[str, float] = {}
         self.details: dict[str, Any] = {}
@@ -132,10 +164,28 @@ class TrainedSpecialist(ABC):
         """Rebuild from what `_config` and `_tensors` gave; `base` holds the constructor's arguments."""
 
     def predict(self, images: Sequence[ImageRef]) -> NDArray[np.float64]:
-        """Calibrated probabilities, (N, options), rows summing to 1."""
+        """Calibrated probabilities, (N, options): rows sum to 1, or each label stands by itself."""
         if not images:
             return np.zeros((0, len(self.options)))
-        return softmax(self.logits(images), self.temperature)
+        return self.calibrated(self.logits(images))
+
+    def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What `predict` makes of logits (N, options)."""
+        if self.multi_label:
+            return sigmoid(logits, self.label_temperatures)
+        return softmax(logits, self.temperature)
+
+    def said(self, probabilities: NDArray[np.float64]) -> list[tuple[str, ...]]:
+        """The labels that calibrated probabilities (N, options) amount to, by case.
+
+        One for single-label tasks; for others those above their threshold, which may be none.
+        """
+        if self.multi_label:
+            return [
+                tuple(key for key, yes in zip(self.options, row, strict=True) if yes)
+                for row in probabilities > self.thresholds
+            ]
+        return [(self.options[int(choice)],) for choice in probabilities.argmax(axis=1)]
 
     def calibrate(self, job: TrainingJob) -> None:
         """Fit the temperature on validation and take down the figures there."""
@@ -150,9 +200,24 @@ class TrainedSpecialist(ABC):
         if not job.val:
             return
         logits = self.logits([case.image for case in job.val])
+        if self.multi_label:
+            self._calibrate_labels(logits, job.val_targets)
+            return
         self.temperature = fit_temperature(logits, job.val_targets)
-        self.val_metrics = judge(softmax(logits, self.temperature), job.val_targets)
+        self.val_metrics = judge(self.calibrated(logits), job.val_targets)
         self.reliability = self.val_metrics["balanced_accuracy"]
+
+    def _calibrate_labels(self, logits: NDArray[np.float64], targets: NDArray[np.int64]) -> None:
+        """A temperature and a threshold for each label that occurs and is not everywhere."""
+        for k in range(len(self.options)):
+            if 0 < targets[:, k].sum() < len(targets):
+                two = np.stack([np.zeros(len(logits)), logits[:, k]], axis=1)
+                self.label_temperatures[k] = fit_temperature(two, targets[:, k])
+        probabilities = self.calibrated(logits)
+        self.thresholds = fit_thresholds(probabilities, targets)
+        self.val_metrics = judge_labels(probabilities, targets, self.thresholds)
+        known = self.val_metrics["balanced_accuracy"]
+        self.reliability = None if math.isnan(known) else known
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json``, ``model.safetensors`` and a card (``README.md``).
@@ -171,6 +236,7 @@ class TrainedSpecialist(ABC):
             "recipe": self.recipe,
             "options": list(self.options),
             "temperature": self.temperature,
+            **self._labels_config(),
             "reliability": self.reliability,
             "val_metrics": {k: (None if math.isnan(v) else v) for k, v in self.val_metrics.items()},
             "details": self.details,
@@ -187,6 +253,12 @@ class TrainedSpecialist(ABC):
             raise StorageError(
                 f"cannot be written ({error.strerror})", where=str(folder), remedy="Free some space."
             ) from error
+
+    def _labels_config(self) -> dict[str, Any]:
+        if not self.multi_label:
+            return {}
+        fitted = {"temperatures": self.label_temperatures.tolist(), "thresholds": self.thresholds.tolist()}
+        return {"multi_label": True, "labels": fitted}
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, *, cache: Path | None = None) -> TrainedSpecialist:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,12 @@ from torch import nn
 from gsco.cases import ImageRef
 from gsco.errors import StorageError
 from gsco.specialists.augment import Augmentation, augment
-from gsco.specialists.backbones import weights_mark
-from gsco.specialists.calibration import class_weights, softmax
+from gsco.specialists.backbones import pad_to, weights_mark
+from gsco.specialists.calibration import as_probabilities, class_weights, judge, log_loss
 from gsco.specialists.features import decoded
+from gsco.specialists.machine import Engine
+from gsco.specialists.schedule import Schedule
 from gsco.specialists.trained import TrainingJob
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How a network is trained.
-
-    Attributes:
-        size: side of the square input.
-        images: training pictures shown in all; epochs follow from it, within `least` and `most`.
-        least / most: bounds of the number of epochs.
-        batch: pictures per step.
-        lr: peak learning rate (linear warm-up over a tenth of the steps, then cosine to 1 %).
-        weight_decay: of AdamW, on weights of more than one dimension.
-        smoothing: label smoothing.
-        average: decay of the moving average of the weights, which is what is kept.
-        patience: epochs without a better validation loss after which training stops.
-    """
-
-    size: int
-    images: int
-    least: int = 5
-    most: int = 30
-    batch: int = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    smoothing: float = 0.05
-    average: float = 0.98
-    patience: int = 8
-
-    def epochs(self, n: int) -> int:
-        """Number of epochs for `n` training cases."""
-        return max(self.least, min(self.most, round(self.images / max(1, n))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +32,18 @@ class Trained:
     """What training gives.
 
     Attributes:
-        state: the averaged weights of the best epoch.
+        state: the (averaged) weights of the best epoch, on the CPU.
         epochs: epochs run.
         best_epoch: the one kept, from 1.
-        val_loss: its class-weighted validation log loss (nan without validation cases).
+        figure: what it was kept for, lower is better: its class-weighted validation log loss, or minus its
+            validation AUC (nan without validation cases).
         checkpoint: the file from which a killed training goes on; to be removed when the weights are saved.
     """
 
     state: dict[str, torch.Tensor]
     epochs: int
     best_epoch: int
-    val_loss: float
+    figure: float
     checkpoint: Path
 
 
@@ -80,7 +51,7 @@ def train_network(
     model: nn.Module,
     job: TrainingJob,
     schedule: Schedule,
-    augmentation: Augmentation,
+    augmentation: Augmentation | None,
     *,
     mean: NDArray[np.float32],
     std: NDArray[np.float32],
@@ -88,15 +59,15 @@ def train_network(
 ) -> Trained:
     """Train all weights of a classifier.
 
-    The loss is cross entropy with label smoothing, classes weighted by the inverse square root of their
-    frequency. After each epoch everything needed to go on is written to the job's cache; when the same
-    job is asked for again after a kill, it continues from there and ends with the same weights.
+    The loss is cross entropy, or binary cross entropy by label where a case may have several. After each
+    epoch everything needed to go on is written to the job's cache; when the same job is asked for again
+    after a kill, it continues from there and ends with the same weights.
 
     Args:
-        model: network from normalised (N, 3, size, size) to logits; it is changed.
-        job: cases, seed, cache, progress.
+        model: network from normalised (N, 3, side, side) to logits; it is changed.
+        job: cases, seed, cache, machine, progress.
         schedule: how long and how fast.
-        augmentation: what may be done to training pictures.
+        augmentation: what may be done to training pictures; None leaves them as they are.
         mean / std: of the network's normalisation, for values in [0, 1], shape (3,).
         what: name for progress lines and part of the checkpoint's identity.
 
@@ -108,69 +79,107 @@ def train_network(
     job.say(f"{what}: reading images", 0, len(job.train) + len(job.val))
     train = _pixels([case.image for case in job.train], schedule.size)
     val = _pixels([case.image for case in job.val], schedule.size)
-    targets = torch.from_numpy(job.train_targets)
-    weights = torch.from_numpy(class_weights(job.train_targets, len(job.options))).float()
+    loss_of = _Loss(job, schedule)
     epochs = schedule.epochs(len(train))
     steps = math.ceil(len(train) / schedule.batch)
-    centre, scale = torch.from_numpy(mean)[None, :, None, None], torch.from_numpy(std)[None, :, None, None]
-
-    def normalise(pixels: torch.Tensor) -> torch.Tensor:
-        return ((pixels - centre) / scale).contiguous(memory_format=torch.channels_last)
-
-    model = model.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(_groups(model, schedule.weight_decay), lr=schedule.lr)
-    average = {key: value.detach().clone() for key, value in model.state_dict().items()}
-    best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "state": average}
+    prepare = _Normalise(mean, std, schedule.pad)
+    model = model.to(device=job.machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    engine = Engine(model, _optimiser(model, schedule), job.machine)
+    average = _copy(model.state_dict())
+    best: dict[str, Any] = {"figure": math.inf, "epoch": 0, "state": average}
     start = 0
     saved = _read(path)
     if saved is not None:
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        engine.optimiser.load_state_dict(saved["optimiser"])
         average, best, start = saved["average"], saved["best"], int(saved["epoch"])
     for epoch in range(start, epochs):
-        if epoch - best["epoch"] >= schedule.patience and job.val:
+        if schedule.patience is not None and job.val and epoch - best["epoch"] >= schedule.patience:
             break
         job.say(f"{what}: epoch {epoch + 1}", epoch, epochs)
         # all chance of an epoch comes from (seed, epoch), so that it is the same after a resume
         with _seeded(job.seed, epoch) as generator:
-            order = torch.randperm(len(train), generator=generator)
+            order = schedule.order(job.train_targets, generator)
             model.train()
             for step in range(steps):
                 rows = order[step * schedule.batch : (step + 1) * schedule.batch]
+                rows = rows[job.machine.rank :: job.machine.processes]
                 if len(rows) < 2:  # batch norm needs two
                     continue
-                done = epoch * steps + step
-                for group in optimiser.param_groups:
-                    group["lr"] = schedule.lr * _rate(done, epochs * steps)
-                pictures = augment(_float(train[rows]), augmentation, generator)
-                loss = nn.functional.cross_entropy(
-                    model(normalise(pictures)),
-                    targets[rows],
-                    weight=weights,
-                    label_smoothing=schedule.smoothing,
-                )
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-                optimiser.step()
-                _blend(average, model.state_dict(), min(schedule.average, (done + 1) / (done + 10)))
-        current = _val_loss(model, average, val, job, normalise) if job.val else math.nan
-        if not job.val or current < best["loss"]:
-            kept = {key: value.clone() for key, value in average.items()}
-            best = {"loss": current, "epoch": epoch + 1, "state": kept}
-        _write(
-            path,
-            {
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "average": average,
-                "best": best,
-                "epoch": epoch + 1,
-            },
-        )
+                for group in engine.optimiser.param_groups:
+                    group["lr"] = schedule.lr * schedule.share(epoch, step, epochs, steps)
+                pictures = _float(train[rows])
+                if augmentation is not None:
+                    pictures = augment(pictures, augmentation, generator)
+                engine.optimiser.zero_grad(set_to_none=True)
+                for part in _parts(len(rows), schedule.accumulate):
+                    batch = prepare(pictures[part]).to(engine.device)
+                    with engine.forward():
+                        logits = engine.model(batch)
+                    share = len(range(*part.indices(len(rows)))) / len(rows)
+                    engine.backward(loss_of(logits.float(), rows[part]) * share)
+                engine.step(schedule.clip)
+                if schedule.average:
+                    done = epoch * steps + step
+                    _blend(average, model.state_dict(), min(schedule.average, (done + 1) / (done + 10)))
+        if not schedule.average:
+            average = _copy(model.state_dict())
+        figure = engine.agreed(_judged(model, average, val, job, prepare, schedule)) if job.val else math.nan
+        if not job.val or figure < best["figure"]:
+            best = {"figure": figure, "epoch": epoch + 1, "state": _copy(average)}
         start = epoch + 1
+        if job.machine.is_first:
+            state = {"model": model.state_dict(), "optimiser": engine.optimiser.state_dict()}
+            _write(path, {**state, "average": average, "best": best, "epoch": start})
     job.say(f"{what}: trained", epochs, epochs)
-    return Trained(best["state"], start, int(best["epoch"]), float(best["loss"]), path)
+    kept = {key: value.cpu() for key, value in best["state"].items()}
+    return Trained(kept, start, int(best["epoch"]), float(best["figure"]), path)
+
+
+class _Loss:
+    """The loss of some rows of the training cases, from their logits."""
+
+    def __init__(self, job: TrainingJob, schedule: Schedule) -> None:
+        self.targets = torch.from_numpy(job.train_targets).to(job.machine.device)
+        self.smoothing = schedule.smoothing
+        if job.multi_label:
+            often = job.train_targets.sum(axis=0)
+            rarity = (len(job.train) - often) / np.maximum(often, 1)
+            weights = np.where(often > 0, rarity**schedule.balance, 1.0)
+        else:
+            weights = class_weights(job.train_targets, len(job.options), schedule.balance)
+        self.weights = torch.from_numpy(weights).float().to(job.machine.device)
+
+    def __call__(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        targets = self.targets[rows.to(self.targets.device)]
+        if targets.ndim == 1:
+            return nn.functional.cross_entropy(
+                logits, targets, weight=self.weights, label_smoothing=self.smoothing
+            )
+        smooth = targets.float() * (1 - self.smoothing) + self.smoothing / 2
+        return nn.functional.binary_cross_entropy_with_logits(logits, smooth, pos_weight=self.weights)
+
+
+class _Normalise:
+    """Pictures in [0, 1] to the network's input: normalised, then padded with zeros."""
+
+    def __init__(self, mean: NDArray[np.float32], std: NDArray[np.float32], pad: int | None) -> None:
+        self.centre = torch.from_numpy(mean)[None, :, None, None]
+        self.scale = torch.from_numpy(std)[None, :, None, None]
+        self.pad = pad
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        centred = pad_to((pixels - self.centre) / self.scale, self.pad)
+        return centred.contiguous(memory_format=torch.channels_last)
+
+
+def _parts(n: int, parts: int) -> list[slice]:
+    """`n` rows in at most so many parts, none of one row only (batch norm needs two)."""
+    each = max(2, math.ceil(n / max(1, parts)))
+    starts = list(range(0, n, each))
+    if len(starts) > 1 and n - starts[-1] < 2:
+        starts.pop()
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True)]
 
 
 def _pixels(refs: list[ImageRef], size: int) -> torch.Tensor:
@@ -190,18 +199,21 @@ def _float(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.to(torch.float32).div_(255)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if schedule.optimiser == "adam":
+        return torch.optim.Adam(trained, lr=schedule.lr)
+    decayed = [p for p in trained if p.ndim > 1 or schedule.decay_all]
+    plain = [p for p in trained if p.ndim <= 1 and not schedule.decay_all]
+    groups = [
+        {"params": decayed, "weight_decay": schedule.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=schedule.lr)
 
 
-def _rate(step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step."""
-    warm = max(1, steps // 10)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value.detach().clone() for key, value in state.items()}
 
 
 def _blend(average: dict[str, torch.Tensor], state: dict[str, torch.Tensor], keep: float) -> None:
@@ -212,19 +224,31 @@ def _blend(average: dict[str, torch.Tensor], state: dict[str, torch.Tensor], kee
             average[key].copy_(value)
 
 
-def _val_loss(
-    model: nn.Module, average: dict[str, torch.Tensor], val: torch.Tensor, job: TrainingJob, normalise: Any
+def _judged(
+    model: nn.Module,
+    average: dict[str, torch.Tensor],
+    val: torch.Tensor,
+    job: TrainingJob,
+    prepare: _Normalise,
+    schedule: Schedule,
 ) -> float:
-    """Class-weighted log loss of the averaged weights on validation."""
-    own = {key: value.clone() for key, value in model.state_dict().items()}
+    """The validation figure of the averaged weights, lower is better: weighted log loss, or minus the AUC."""
+    own = _copy(model.state_dict())
     model.load_state_dict(average)
     model.eval()
     with torch.inference_mode():
-        logits = torch.cat([model(normalise(_float(block))) for block in torch.split(val, 64)])
+        blocks = [prepare(_float(block)).to(job.machine.device) for block in torch.split(val, 64)]
+        logits = torch.cat([model(block).float().cpu() for block in blocks]).numpy()
     model.load_state_dict(own)
     targets = job.val_targets
-    weights = class_weights(targets, len(job.options))[targets]
-    picked = softmax(logits.numpy())[np.arange(len(targets)), targets]
+    probabilities = as_probabilities(logits, multi_label=job.multi_label)
+    if schedule.keep == "auc":
+        area = judge(probabilities, targets)["auc"]
+        return 0.0 if math.isnan(area) else -area
+    if job.multi_label:
+        return log_loss(probabilities, targets)
+    weights = class_weights(targets, len(job.options), schedule.balance)[targets]
+    picked = probabilities[np.arange(len(targets)), targets]
     return float((weights * -np.log(np.maximum(picked, 1e-12))).sum() / weights.sum())
 
 
@@ -238,9 +262,11 @@ def _seeded(seed: int, epoch: int) -> Iterator[torch.Generator]:
 
 
 def _checkpoint_path(
-    job: TrainingJob, schedule: Schedule, augmentation: Augmentation, model: nn.Module, what: str
+    job: TrainingJob, schedule: Schedule, augmentation: Augmentation | None, model: nn.Module, what: str
 ) -> Path:
-    settings = [asdict(schedule), asdict(augmentation), what, weights_mark(model)]
+    changes = None if augmentation is None else asdict(augmentation)
+    machine = asdict(replace(job.machine, rank=0))  # all processes of one training share its checkpoint
+    settings = [asdict(schedule), changes, what, weights_mark(model), machine]
     text = json.dumps([job.key(), settings, torch.get_num_threads(), torch.__version__])
     return job.cache / "training" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.pt"
 
