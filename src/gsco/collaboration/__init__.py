@@ -3,7 +3,7 @@
 from gsco.collaboration.answer import Answer
 from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
-from gsco.collaboration.gathering import Voice, assemble, neighbour_choices, similar_to_known
+from gsco.collaboration.gathering import assemble, neighbour_choices, similar_to_known
 from gsco.collaboration.temperature import Temperature
 from gsco.collaboration.templates import TEMPLATES, Prompt, Template, get_template, register_template
 
@@ -17,7 +17,6 @@ __all__ = [
     "Prompt",
     "Temperature",
     "Template",
-    "Voice",
     "assemble",
     "controls",
     "get_template",

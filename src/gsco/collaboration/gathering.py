@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,40 +13,27 @@ from gsco.retrieval import CaseIndex, Neighbour
 from gsco.specialists import Opinion
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """What one specialist says about a list of cases.
-
-    Attributes:
-        name: the specialist's.
-        probabilities: (cases, options), calibrated, rows summing to 1.
-        reliability: balanced accuracy on cases that it did not learn from, in [0, 1], where known.
-    """
-
-    name: str
-    probabilities: NDArray[np.float64]
-    reliability: float | None
-
-
 def assemble(
-    voices: Sequence[Voice], neighbours: Sequence[tuple[Neighbour, ...]], neighbour_reliability: float | None
+    opinions: Sequence[Sequence[Opinion]],
+    neighbours: Sequence[tuple[Neighbour, ...]],
+    neighbour_reliability: float | None,
 ) -> list[Evidence]:
-    """The evidence about each case, in the order of the rows; ValueError where the counts differ."""
-    for voice in voices:
-        if len(voice.probabilities) != len(neighbours):
-            raise ValueError(
-                f"{voice.name} speaks about {len(voice.probabilities)} of {len(neighbours)} cases"
-            )
+    """The evidence about each of n cases.
+
+    Args:
+        opinions: of each specialist, one opinion per case.
+        neighbours: of each case.
+        neighbour_reliability: balanced accuracy of their vote, in [0, 1], where known.
+
+    Raises:
+        ValueError: a specialist speaks about more or fewer cases.
+    """
+    if any(len(said) != len(neighbours) for said in opinions):
+        raise ValueError(f"{[len(said) for said in opinions]} opinions about {len(neighbours)} cases")
+    by_case = zip(*opinions, strict=True) if opinions else (() for _ in neighbours)
     return [
-        Evidence(
-            tuple(
-                Opinion(voice.name, tuple(map(float, voice.probabilities[row])), voice.reliability)
-                for voice in voices
-            ),
-            found,
-            neighbour_reliability,
-        )
-        for row, found in enumerate(neighbours)
+        Evidence(tuple(said), found, neighbour_reliability)
+        for said, found in zip(by_case, neighbours, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ to be answered is no validation at all: specialists are chosen, and answers cali
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,21 +79,33 @@ def validation_note(found: dict[str, list[str]]) -> str:
 def _validation(
     work: Work, dataset: Dataset, train: Sequence[Case], cases: Sequence[Case]
 ) -> dict[str, list[str]]:
-    """Validation cases that copy others."""
-    from gsco.retrieval import check_leakage
-
-    allowed = work.config.allow_leakage
+    """Validation cases that copy others; none is left out where an option would be without any."""
     val = [] if work.config.split == "val" else _labelled(dataset, "val")
     with work.stage("leakage check of validation") as step:
-        of_training = check_leakage(train, val, progress=step).copies(allowed)
-        of_answered = check_leakage(cases, val, progress=step).copies(allowed)
-    return left_out_of_validation(val, of_training, of_answered)
+        return validation_copies(train, val, cases, allowed=work.config.allow_leakage, progress=step)
 
 
-def left_out_of_validation(
-    val: Sequence[Case], of_training: frozenset[str], of_answered: frozenset[str]
+def validation_copies(
+    train: Sequence[Case],
+    val: Sequence[Case],
+    answered: Sequence[Case],
+    *,
+    allowed: Collection[str] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[str]]:
-    """Which labelled validation cases count for nothing; none is left out where an option would lose all."""
+    """Ids of validation cases that copy others, and of those to leave out: all, or none where an option
+    would be without any.
+
+    Args:
+        train, val: labelled cases.
+        answered: cases to be answered.
+        allowed: kinds of leakage to let pass (`gsco.retrieval.leakage.KINDS`).
+        progress: called with (images read, images in all).
+    """
+    from gsco.retrieval import check_leakage
+
+    of_training = check_leakage(train, val, progress=progress).copies(allowed)
+    of_answered = check_leakage(answered, val, progress=progress).copies(allowed)
     copies = of_training | of_answered
     kept = {case.label for case in val if case.id not in copies}
     return {

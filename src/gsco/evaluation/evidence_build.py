@@ -16,9 +16,9 @@ import numpy as np
 
 from gsco.cases import SPLITS, Case, Dataset, Split
 from gsco.cases.hashing import file_hash
-from gsco.collaboration import Voice, assemble, similar_to_known
+from gsco.collaboration import assemble, similar_to_known
 from gsco.embedded import cache_home
-from gsco.errors import LeakageError, RunError, StorageError
+from gsco.errors import DatasetError, LeakageError, RunError, StorageError
 from gsco.evaluation.data import fingerprint
 from gsco.evaluation.environment import describe_environment, set_threads
 from gsco.evaluation.evidence_folder import KEY, LOG, RECORD, SCHEMA, evidence_line
@@ -28,6 +28,7 @@ from gsco.evaluation.parts import build_index, embed, load_encoder, speak, train
 from gsco.evaluation.predictions import predictions_path, write_predictions
 from gsco.evaluation.progress import Reporter, Silent, Step
 from gsco.evaluation.runfolder import RunFolder, normal_path
+from gsco.specialists.base import Opinion, opinion_of
 
 if TYPE_CHECKING:
     from gsco.retrieval import CaseIndex, Neighbour
@@ -122,6 +123,12 @@ def build_evidence(
     from gsco.specialists.registry import training_job
 
     training_job(dataset, cache=cache_home(cache), seed=seed)  # says what is wrong with the data
+    if dataset.task.multi_label:
+        raise DatasetError(
+            "is a multi-label task",
+            where=str(dataset.root),
+            remedy="Evidence is about cases with one label of a closed list.",
+        )
     encoder = load_encoder(backbone)
     settings = _Settings(
         asked=resolve(specialists, dataset.task.keys, unseen),
@@ -160,8 +167,8 @@ def _execute(means: _Means, dataset: Dataset, settings: _Settings, encoder: Back
     gone = frozenset(leakage["validation"]["left_out"])
     taught = replace(grouped, cases=tuple(case for case in grouped if case.id not in gone))
     index = _open_index(means, grouped, encoder, settings, frozenset(leakage["purged"]))
-    voices = [_voices(means, grouped, taught, each, settings) for each in settings.asked]
-    votes = _write_lines(means, grouped, taught, index, encoder, settings, voices)
+    opinions = [_opinions(means, grouped, taught, each, settings) for each in settings.asked]
+    votes = _write_lines(means, grouped, taught, index, encoder, settings, opinions)
     cases = {split: len(known_cases(dataset, split)) for split in SPLITS}
     record |= {
         "complete": True,
@@ -172,10 +179,10 @@ def _execute(means: _Means, dataset: Dataset, settings: _Settings, encoder: Back
             {
                 "name": each.name,
                 "recipe": each.recipe,
-                "reliability": said["test"].reliability,
-                "reliability_out_of_fold": said["train"].reliability,
+                "reliability": _stated(said["val"] or said["test"]),
+                "reliability_out_of_fold": _stated(said["train"]),
             }
-            for each, said in zip(settings.asked, voices, strict=True)
+            for each, said in zip(settings.asked, opinions, strict=True)
         ],
         "neighbours": votes,
         "index": {"version": index.version, "encoder": index.encoder, "n": len(index)},
@@ -238,10 +245,10 @@ def _open_index(
     return index.without(purged & set(index.case_ids))
 
 
-def _voices(
+def _opinions(
     means: _Means, dataset: Dataset, taught: Dataset, asked: Asked, settings: _Settings
-) -> dict[Split, Voice]:
-    """What one specialist says about each split, and how reliable that is."""
+) -> dict[Split, list[Opinion]]:
+    """What one specialist says about each case of each split, and how reliable that is."""
     from gsco.evaluation.metrics import balanced_accuracy
     from gsco.specialists.registry import load_specialist
 
@@ -255,10 +262,12 @@ def _voices(
     rows = {split: speak(means, specialist, known_cases(dataset, split), split, keys) for split in SPLITS}
     truth = np.asarray(dataset.targets(train), dtype=np.int64)
     fresh = round(balanced_accuracy(truth, rows["train"].argmax(axis=1), len(keys)), 6)
-    return {
-        split: Voice(asked.name, rows[split], fresh if split == "train" else specialist.reliability)
-        for split in SPLITS
-    }
+    said = {split: [opinion_of(specialist, row) for row in rows[split]] for split in SPLITS}
+    return {**said, "train": [replace(opinion, reliability=fresh) for opinion in said["train"]]}
+
+
+def _stated(opinions: Sequence[Opinion]) -> float | None:
+    return opinions[0].reliability if opinions else None
 
 
 def _cross_fit(
@@ -279,6 +288,7 @@ def _cross_fit(
             cache=means.cache,
             quick=settings.quick,
             size=asked.size,
+            pad=asked.pad,
             progress=lambda what, done, total: step(done, total, what.removeprefix(f"{asked.name}: ")),
         )
     write_predictions(path, [case.id for case in train], rows)
@@ -291,7 +301,7 @@ def _write_lines(
     index: CaseIndex,
     encoder: Backbone,
     settings: _Settings,
-    voices: Sequence[dict[Split, Voice]],
+    opinions: Sequence[dict[Split, list[Opinion]]],
 ) -> dict[str, Any]:
     """Append the lines that are not there yet; returns how reliable the neighbours' vote is.
 
@@ -302,7 +312,7 @@ def _write_lines(
         index: of training cases.
         encoder: the index's.
         settings: for the number of neighbours.
-        voices: what each specialist says about each split.
+        opinions: of each specialist about each case of each split.
     """
     log = means.folder.path / LOG
     written = [(line["split"], line["case_id"]) for line in means.folder.recover_log(log, KEY)]
@@ -332,7 +342,7 @@ def _write_lines(
         for split in SPLITS:
             fresh = split == "train"
             vote = votes["reliability_out_of_fold" if fresh else "reliability"]
-            evidence = assemble([said[split] for said in voices], found[split], vote)
+            evidence = assemble([said[split] for said in opinions], found[split], vote)
             pairs = list(zip(known_cases(dataset, split), evidence, strict=True))
             for start in range(0, len(pairs), _LINES):
                 block = pairs[start : start + _LINES]

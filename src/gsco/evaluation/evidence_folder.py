@@ -10,7 +10,8 @@ from gsco.cases import Case, Split
 from gsco.cases.hashing import file_hash
 from gsco.collaboration import Evidence
 from gsco.errors import RunError
-from gsco.evaluation.logline import cluster_hash, evidence_dict, read_evidence_dict
+from gsco.evaluation.logline import cluster_hash, evidence_dict
+from gsco.evaluation.logline import read_evidence as typed
 from gsco.evaluation.runfolder import RunFolder
 
 SCHEMA = 1
@@ -89,7 +90,7 @@ def read_evidence(folder: Path | str, *, split: Split | None = None) -> dict[str
         with path.open(encoding="utf-8") as file:
             for line in map(json.loads, file):
                 if split is None or line["split"] == split:
-                    found[str(line["case_id"])] = read_evidence_dict(line["evidence"])
+                    found[str(line["case_id"])] = typed(line["evidence"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"cannot be read ({error})", where=str(path), remedy="Build it again.") from error
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from gsco.cases import SPLITS, Case, Dataset, Split
 from gsco.errors import UserError
-from gsco.evaluation.copies import left_out_of_validation
+from gsco.evaluation.copies import validation_copies
 from gsco.evaluation.work import Means
 
 
@@ -25,7 +25,7 @@ def find_leakage(
 
     Returns:
         The report of `check_leakage` of validation and test cases against training cases (``purged``: what
-        the index must not hold), ``validation`` (see `left_out_of_validation`), and ``groups``: ids of
+        the index must not hold), ``validation`` (see `validation_copies`), and ``groups``: ids of
         training cases that stand together, by patient, group or looks.
 
     Raises:
@@ -43,22 +43,21 @@ def find_leakage(
     with means.stage("leakage check") as step:
         report = check_leakage(train, [*val, *test], progress=step)
     report.raise_if(allowed)
-    with means.stage("copies between test and validation") as step:
-        of_test = check_leakage(test, val, progress=step).copies(allowed)
+    judged = [case for case in val if case.label is not None]
+    with means.stage("leakage check of validation") as step:
+        validation = validation_copies(train, judged, test, allowed=allowed, progress=step)
     with means.stage("copies within training") as step:
         (grouped,) = group_alike([dataset], progress=step)
     groups: dict[str, list[str]] = {}
     for case in grouped.split("train"):
         if case.group is not None:
             groups.setdefault(case.group, []).append(case.id)
-    judged = [case for case in val if case.label is not None]
-    of_training = report.copies(allowed) & {case.id for case in val}
     known = {
         **report.to_json(),
         "purged": sorted(report.purge(allowed)),
         "allowed": sorted(allowed),
         "summary": report.summary(),
-        "validation": left_out_of_validation(judged, of_training, of_test),
+        "validation": validation,
         "groups": [members for members in groups.values() if len(members) > 1],
     }
     means.folder.write_json("leakage.json", known)

@@ -23,7 +23,7 @@ class Asked:
         name: its name, unique among those asked.
         recipe: by which it is (or would be) trained.
         folder: where it stands; None where it is to be trained.
-        size: side of its input in pixels, where the folder says so.
+        size / pad: of its input in pixels, where the folder says so.
         fingerprint: hash of the folder's content; None where it is to be trained.
         unseen: it never saw the dataset's training cases, so it speaks about them itself.
     """
@@ -32,6 +32,7 @@ class Asked:
     recipe: str
     folder: Path | None = None
     size: int | None = None
+    pad: int | None = None
     fingerprint: str | None = None
     unseen: bool = False
 
@@ -42,6 +43,7 @@ class Asked:
             "recipe": self.recipe,
             "folder": None if self.folder is None else str(self.folder),
             "size": self.size,
+            "pad": self.pad,
             "fingerprint": self.fingerprint,
             "unseen": self.unseen,
         }
@@ -103,8 +105,16 @@ def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -
                 where=str(folder),
                 remedy=f"If it never saw them, say so with --unseen {name}; else leave it out.",
             ) from None
-    size = config["model"].get("size") if isinstance(config.get("model"), dict) else None
-    return Asked(name, recipe, normal_path(folder), size, _fingerprint(folder), name in unseen)
+    model = config["model"]
+    return Asked(
+        name,
+        recipe,
+        normal_path(folder),
+        model.get("size"),
+        model.get("pad"),
+        _fingerprint(folder),
+        name in unseen,
+    )
 
 
 def _fingerprint(folder: Path) -> str:

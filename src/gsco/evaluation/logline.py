@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from gsco.cases import Case
@@ -60,6 +61,10 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
                 "specialist": opinion.specialist,
                 "probabilities": [_digits(p) for p in opinion.probabilities],
                 "reliability": None if opinion.reliability is None else _digits(opinion.reliability),
+                "class_reliability": None
+                if opinion.class_reliability is None
+                else [_digits(share) for share in opinion.class_reliability],
+                "abstains": opinion.abstains,
             }
             for opinion in evidence.opinions
         ],
@@ -79,19 +84,22 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def read_evidence_dict(values: dict[str, Any]) -> Evidence:
-    """What `evidence_dict` wrote, typed again; KeyError or TypeError where the fields are others."""
+def read_evidence(values: Mapping[str, Any]) -> Evidence:
+    """What `evidence_dict` wrote; fields that older runs did not write are left at their defaults."""
     return Evidence(
-        **{
-            **values,
-            "opinions": tuple(Opinion(**_tuples(opinion)) for opinion in values["opinions"]),
-            "neighbours": tuple(Neighbour(**_tuples(neighbour)) for neighbour in values["neighbours"]),
-        }
+        tuple(
+            Opinion(
+                row["specialist"],
+                tuple(row["probabilities"]),
+                row["reliability"],
+                None if row.get("class_reliability") is None else tuple(row["class_reliability"]),
+                bool(row.get("abstains", False)),
+            )
+            for row in values["opinions"]
+        ),
+        tuple(Neighbour(**{**row, "labels": tuple(row["labels"])}) for row in values["neighbours"]),
+        values.get("neighbour_reliability"),
     )
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def cluster_hash(dataset: str, case: Case) -> str:

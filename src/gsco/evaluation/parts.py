@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset
-from gsco.collaboration import Evidence, Voice, assemble, neighbour_choices
+from gsco.collaboration import Evidence, assemble, neighbour_choices
 from gsco.errors import ModelError
 from gsco.evaluation.copies import find_copies
 from gsco.evaluation.predictions import predictions_path, read_predictions, safe_name, write_predictions
 from gsco.evaluation.work import Means, Work
+from gsco.specialists.base import opinion_of
 
 if TYPE_CHECKING:
     from gsco.retrieval import CaseIndex, Neighbour
@@ -94,14 +95,13 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
 
 def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[Evidence]:
     """What is known about each case of a split before the generalist speaks, aligned with `cases`."""
-    voices = []
+    opinions = []
     for specialist in parts.specialists:
         ids, probabilities = read_predictions(predictions_path(work.folder, specialist.name, split))
         row = {case_id: i for i, case_id in enumerate(ids)}
-        rows = probabilities[[row[case.id] for case in cases]]
-        voices.append(Voice(specialist.name, rows, specialist.reliability))
+        opinions.append([opinion_of(specialist, probabilities[row[case.id]]) for case in cases])
     neighbours = _neighbours(work, cases, parts.backbone, parts.index, split)
-    return assemble(voices, neighbours, parts.neighbour_reliability)
+    return assemble(opinions, neighbours, parts.neighbour_reliability)
 
 
 # features, index -----------------------------------------------------------------------------------

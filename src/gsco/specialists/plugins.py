@@ -16,8 +16,7 @@ package is imported before one of its names is asked for.
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -36,21 +35,27 @@ class Plugin:
         name: of the recipe or kind.
         target: ``module:attribute``.
         package: the distribution and its version.
+        rival: another package that brings the same name; then neither is used.
     """
 
     name: str
     target: str
     package: str
-    entry: metadata.EntryPoint = field(repr=False, compare=False)
+    rival: str | None = None
 
     def load(self) -> Any:
         """Import what it names.
 
         Raises:
-            ModelError: it cannot be imported, whatever the reason.
+            ModelError: it cannot be imported, whatever the reason, or two packages bring the name.
         """
+        if self.rival is not None:
+            raise ModelError(
+                f"{self.package} and {self.rival} both bring {self.name!r}",
+                remedy="Remove one of the two packages.",
+            )
         try:
-            return self.entry.load()
+            return metadata.EntryPoint(self.name, self.target, RECIPES_GROUP).load()
         except Exception as error:  # another package's mistake, of any kind
             raise ModelError(
                 f"plugin {self.name!r} of {self.package} cannot be loaded ({type(error).__name__}: {error})",
@@ -60,34 +65,27 @@ class Plugin:
 
 
 def plugins(group: str = RECIPES_GROUP) -> dict[str, Plugin]:
-    """All names of a group, in alphabetical order; nothing is imported.
-
-    Raises:
-        ModelError: two packages bring the same name.
-    """
+    """All names of a group, in alphabetical order; nothing is imported."""
     found: dict[str, Plugin] = {}
     entries = {(entry.name, entry.value): entry for entry in metadata.entry_points(group=group)}
-    names = Counter(name for name, _ in entries)
     for (name, value), entry in sorted(entries.items()):
-        plugin = Plugin(name, value, _package(entry), entry)
-        if names[name] > 1 and name in found:
-            raise ModelError(
-                f"{found[name].package} and {plugin.package} both bring {name!r}",
-                remedy="Remove one of the two packages.",
-            )
-        found[name] = plugin
+        package = _package(entry)
+        if name in found:
+            found[name] = replace(found[name], rival=package)
+        else:
+            found[name] = Plugin(name, value, package)
     return found
 
 
-def plugin_kind(kind: str) -> type[TrainedSpecialist] | None:
-    """The class of a kind that another package brings, or None.
+def plugin_kind(kind: str) -> type[TrainedSpecialist]:
+    """The class of a kind that another package brings.
 
     Raises:
-        ModelError: it cannot be imported, or is no specialist of that kind.
+        ModelError: there is none, it cannot be imported, or is no specialist of that kind.
     """
     plugin = plugins(KINDS_GROUP).get(kind)
     if plugin is None:
-        return None
+        raise ModelError(f"no kind of specialist {kind!r}", remedy="Install the package that brings it.")
     made = plugin.load()
     if not (isinstance(made, type) and issubclass(made, TrainedSpecialist)):
         raise ModelError(

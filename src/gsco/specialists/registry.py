@@ -299,8 +299,10 @@ def _is_known(kind: Any) -> bool:
 
 
 def _class_of(kind: str) -> type[TrainedSpecialist]:
-    found: type[TrainedSpecialist] = _resolve(_KINDS[kind]) if kind in _KINDS else plugin_kind(kind)
-    return found
+    if kind not in _KINDS:
+        return plugin_kind(kind)
+    own: type[TrainedSpecialist] = _resolve(_KINDS[kind])
+    return own
 
 
 def _resolve(path: str) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from gsco.cases import Dataset
-from gsco.collaboration import Evidence, Voice, assemble, neighbour_choices, similar_to_known
+from gsco.collaboration import Evidence, assemble, neighbour_choices, similar_to_known
+from gsco.specialists import Opinion
 
 Progress = Callable[[str, int, int], None]
 
@@ -73,7 +74,8 @@ def out_of_fold_evidence(
     for recipe in recipes:
         p = out_of_fold(recipe, dataset, folds=folds, seed=seed, cache=cache, progress=progress)
         reliability = float(balanced_accuracy_score(truth, p.argmax(axis=1)))
-        voices.append(Voice(recipe.replace(":", "-"), p, reliability))
+        name = recipe.replace(":", "-")
+        voices.append([Opinion(name, tuple(map(float, row)), reliability) for row in p])
     backbone = load_backbone()
     embeddings = extract(backbone, [case.image for case in train], cache=cache)
     index = CaseIndex.build(embeddings, train, dataset=dataset.name, encoder=backbone.fingerprint)
