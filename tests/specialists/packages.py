@@ -1,4 +1,4 @@
-"""A package with entry points, written into a folder that is put on the path: what pip would have installed."""
+"""A package with entry points, written into a folder that is put on the path, as pip would install it."""
 
 from __future__ import annotations
 

@@ -124,8 +124,8 @@ def test_a_folder_of_a_kind_nobody_brings_is_refused_in_one_line(
         config = out / "config.json"
         plain = config.read_text()
         config.write_text(plain.replace('"kind": "tiny_forest"', '"kind": "misnamed"'))
-        with pytest.raises(ModelError, match="'misnamed' of forest_package 1.2 has the kind 'tiny_forest'"):
+        with pytest.raises(ModelError, match=r"'misnamed' of forest_package 1\.2 has the kind 'tiny_forest'"):
             load_specialist(out)
         config.write_text(plain)
-    with pytest.raises(ModelError, match="unknown kind 'tiny_forest'.*install the package"):
+    with pytest.raises(ModelError, match=r"unknown kind 'tiny_forest'.*install the package"):
         load_specialist(out)

@@ -48,7 +48,7 @@ def test_a_function_is_calibrated_and_conforms(job: TrainingJob, tmp_path: Path)
     made.calibrate(job)
     assert made.temperature != 1.0
     assert_conformant(made, **_val(job))
-    with pytest.raises(ModelError, match="'brightness' is a Python object and cannot be saved.*ONNX"):
+    with pytest.raises(ModelError, match=r"'brightness' is a Python object and cannot be saved.*ONNX"):
         made.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 
@@ -83,8 +83,7 @@ def test_a_classifier_of_scikit_learn_fitted_by_us_or_before(
     keys = np.asarray([case.label for case in job.train])
     met = keys != job.options[1]
     theirs = SklearnSpecialist(GaussianNB().fit(features[met], keys[met]), name="theirs", **arguments)
-    theirs.calibrate(job)
-    assert (theirs.predict([case.image for case in job.val])[:, 1] < 0.01).all()
+    assert (theirs.predict([case.image for case in job.val])[:, 1] < 1e-9).all()
     with pytest.raises(ModelError, match="cannot be saved"):
         ours.save_pretrained(tmp_path / "saved")
     strange = SklearnSpecialist(GaussianNB().fit(features, keys == "disc"), name="strange", **arguments)

@@ -28,11 +28,11 @@ from gsco.evaluation.environment import set_threads
 from gsco.evaluation.logline import kind_of
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.parts import load_encoder
-from gsco.evaluation.predictions import safe_name
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder
 from gsco.retrieval import Neighbour
 from gsco.specialists import Opinion
+from gsco.specialists.registry import safe_name
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gsco.cases import SPLITS, Case, Dataset, Split
 from gsco.cases.hashing import file_hash
@@ -25,7 +26,7 @@ from gsco.evaluation.evidence_folder import KEY, LOG, RECORD, SCHEMA, evidence_l
 from gsco.evaluation.evidence_leakage import find_leakage, known_cases, with_groups
 from gsco.evaluation.evidence_voices import Asked, resolve
 from gsco.evaluation.parts import build_index, embed, load_encoder, speak, trained, vote_reliability
-from gsco.evaluation.predictions import predictions_path, write_predictions
+from gsco.evaluation.predictions import predictions_path, read_predictions, write_predictions
 from gsco.evaluation.progress import Reporter, Silent, Step
 from gsco.evaluation.runfolder import RunFolder, normal_path
 from gsco.specialists.base import Opinion, opinion_of
@@ -257,9 +258,12 @@ def _opinions(
         specialist = trained(means, taught, asked.recipe, seed=settings.seed, quick=settings.quick)
     else:
         specialist = load_specialist(asked.folder, cache=means.cache)
-    if not asked.unseen:
-        _cross_fit(means, taught, train, asked, settings)
-    rows = {split: speak(means, specialist, known_cases(dataset, split), split, keys) for split in SPLITS}
+    rows = {
+        split: _cross_fit(means, taught, train, asked, settings)
+        if split == "train" and not asked.unseen
+        else speak(means, specialist, known_cases(dataset, split), split, keys)
+        for split in SPLITS
+    }
     truth = np.asarray(dataset.targets(train), dtype=np.int64)
     fresh = round(balanced_accuracy(truth, rows["train"].argmax(axis=1), len(keys)), 6)
     said = {split: [opinion_of(specialist, row) for row in rows[split]] for split in SPLITS}
@@ -272,13 +276,13 @@ def _stated(opinions: Sequence[Opinion]) -> float | None:
 
 def _cross_fit(
     means: _Means, taught: Dataset, train: Sequence[Case], asked: Asked, settings: _Settings
-) -> None:
-    """Put in place of what the specialist would say about training cases what it says out of fold."""
+) -> NDArray[np.float64]:
+    """What specialists by the same recipe, none of which saw the case, say about each training case."""
     from gsco.specialists.folds import out_of_fold
 
-    path = predictions_path(means.folder, asked.name, "train")
+    path = predictions_path(means.folder, asked.name, "out_of_fold")
     if path.is_file():
-        return
+        return read_predictions(path)[1]
     with means.stage(f"specialist {asked.name} out of fold") as step:
         rows = out_of_fold(
             asked.recipe,
@@ -292,6 +296,7 @@ def _cross_fit(
             progress=lambda what, done, total: step(done, total, what.removeprefix(f"{asked.name}: ")),
         )
     write_predictions(path, [case.id for case in train], rows)
+    return rows
 
 
 def _write_lines(

@@ -11,7 +11,6 @@ from typing import Any
 from gsco.cases.hashing import file_hash
 from gsco.errors import ModelError, UserError
 from gsco.evaluation.parts import check_recipes
-from gsco.evaluation.predictions import safe_name
 from gsco.evaluation.runfolder import normal_path
 
 
@@ -79,15 +78,16 @@ def resolve(
 
 
 def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -> Asked:
+    from gsco.specialists.registry import read_config, safe_name
+
     folder = Path(given).expanduser()
     if not folder.is_dir():
         recipe = str(given)
         if isinstance(given, Path) or "/" in recipe.partition(":")[0]:
             raise ModelError("there is no such specialist", where=recipe, remedy="Give a folder or a recipe.")
         check_recipes([recipe], "embedded")
-        return Asked(safe_name(recipe), recipe, unseen=safe_name(recipe) in unseen)
-    from gsco.specialists.registry import read_config
-
+        name = safe_name(recipe)
+        return Asked(name, recipe, unseen=name in unseen)
     config = read_config(folder)
     name, recipe = str(config["name"]), str(config["recipe"])
     if set(config["options"]) != set(options):

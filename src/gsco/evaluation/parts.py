@@ -18,9 +18,10 @@ from gsco.cases import Case, Dataset
 from gsco.collaboration import Evidence, assemble, neighbour_choices
 from gsco.errors import ModelError
 from gsco.evaluation.copies import find_copies
-from gsco.evaluation.predictions import predictions_path, read_predictions, safe_name, write_predictions
+from gsco.evaluation.predictions import predictions_path, read_predictions, write_predictions
 from gsco.evaluation.work import Means, Work
 from gsco.specialists.base import opinion_of
+from gsco.specialists.registry import safe_name
 
 if TYPE_CHECKING:
     from gsco.retrieval import CaseIndex, Neighbour

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,7 @@ from numpy.typing import NDArray
 
 from gsco.errors import RunError
 from gsco.evaluation.runfolder import RunFolder, storage_errors, write_atomic
-
-
-def safe_name(recipe: str) -> str:
-    """A recipe as a file name (``texture_probe:resnet18`` → ``texture_probe-resnet18``)."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", recipe).strip("-.")
+from gsco.specialists.registry import safe_name
 
 
 def predictions_path(folder: RunFolder, name: str, split: str) -> Path:

@@ -191,12 +191,17 @@ def fit_specialist(recipe: str, job: TrainingJob) -> TrainedSpecialist:
         raise ModelError(f"recipe {base!r} takes no backbone", remedy=f"Write {base!r} alone.")
     if not job.val:
         job.say(f"{base}: no validation cases, so no calibration", 0, 1)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", recipe.replace(":", "-")).strip("-.")
+    name = safe_name(recipe)
     with np.errstate(under="ignore"):
         if base not in RECIPES:
             return make_by_plugin(plugins()[base], job, name, recipe, backbone or None)
         made: TrainedSpecialist = _resolve(entry.maker)(job, name, recipe, backbone or None)
     return made
+
+
+def safe_name(recipe: str) -> str:
+    """A recipe as a file name and a specialist's name (``knn:resnet18`` → ``knn-resnet18``)."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", recipe).strip("-.")
 
 
 def all_recipes() -> dict[str, Recipe]:
