@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def test_the_list_says_where_each_comes_from_and_replaces_none_of_ours() -> None
     assert known["tiny_forest"].origin == "forest_package 1.2"
     assert known["knn"] == RECIPES["knn"]
     assert find_recipe("knn").origin == "gsco"
+
+
+@pytest.mark.usefixtures("packages")
+def test_the_command_lists_them_and_says_which_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    from gsco.cli.specialist.recipes import recipes
+
+    recipes(json=True)
+    listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert listed["tiny_forest"]["summary"] == "a small forest"
+    assert listed["tiny_forest"]["package"] == "forest_package 1.2"
+    assert "out of order" in listed["broken"]["fault"]
+    assert listed["linear_probe"] == {
+        "name": "linear_probe",
+        "summary": RECIPES["linear_probe"].summary,
+        "package": "gsco",
+        "fault": None,
+    }
 
 
 @pytest.mark.usefixtures("packages")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.specialist import train
+from gsco.cli.specialist import recipes, train
 
 app = typer.Typer(
     help="Specialists: train, evaluate, compare, explain, export and import them.",
@@ -12,4 +12,5 @@ app = typer.Typer(
     epilog="Example:  gsco specialist train --data my_dataset --recipe linear_probe --out my-specialist",
 )
 
+app.command("recipes", epilog=recipes.EXAMPLE)(recipes.recipes)
 app.command("train", epilog=train.EXAMPLE)(train.train)
