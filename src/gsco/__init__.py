@@ -21,6 +21,7 @@ _HOMES = {
     "Generalist": "gsco.generalist",
     "GscoError": "gsco.errors",
     "ImageRef": "gsco.cases",
+    "Foreignness": "gsco.retrieval",
     "Neighbour": "gsco.retrieval",
     "Opinion": "gsco.specialists",
     "Option": "gsco.cases",
@@ -52,6 +53,7 @@ __all__ = [
     "Dataset",
     "Diagnosis",
     "Evidence",
+    "Foreignness",
     "Generalist",
     "GscoError",
     "ImageRef",
@@ -91,7 +93,7 @@ if TYPE_CHECKING:
     from gsco.evaluation.evidence_folder import read_evidence
     from gsco.evaluation.run import resume, run
     from gsco.generalist import Generalist, load_generalist
-    from gsco.retrieval import CaseIndex, Neighbour, check_leakage
+    from gsco.retrieval import CaseIndex, Foreignness, Neighbour, check_leakage
     from gsco.specialists import Opinion, Specialist, load_specialist, train_specialist
 
 

@@ -36,6 +36,7 @@ COMMANDS = [
     ("models", "list"),
     ("specialist",),
     ("specialist", "train"),
+    ("specialist", "import"),
 ]
 
 

@@ -13,6 +13,7 @@ ROW = {"a": "gsco", "b": "best_specialist", "metric": "macro_f1"}
     ("difference", "low", "high", "p", "expected"),
     [
         (0.03, -0.02, 0.08, 0.21, "not distinguishable"),
+        (0.0, 0.0, 0.0, 1.0, "no difference"),
         (0.05, 0.01, 0.09, 0.01, "better"),
         (-0.05, -0.09, -0.01, 0.01, "worse"),
         (0.05, 0.001, 0.09, 0.06, "not distinguishable"),  # interval and corrected p-value disagree

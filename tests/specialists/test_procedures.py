@@ -62,7 +62,7 @@ def test_pictures_are_padded_as_the_benchmark_pads(dataset: Dataset) -> None:
 
 
 def test_rates_of_the_two_recipes() -> None:
-    """The cosine against timm's scheduler stepped as the benchmark's code steps it; MedMNIST's against torch's."""
+    """The cosine against timm's, stepped as the benchmark's code steps it; MedMNIST's against torch's."""
     from timm.scheduler import CosineLRScheduler
 
     weight = torch.nn.Parameter(torch.zeros(1))

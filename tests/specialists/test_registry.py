@@ -20,6 +20,7 @@ from gsco.specialists import (
 )
 from gsco.specialists.knn import NearestNeighbours
 from gsco.specialists.linear import LinearProbe
+from gsco.specialists.registry import missing_cases
 
 
 def _recipe(name: str, backbone_folder: Path) -> str:
@@ -151,13 +152,33 @@ def test_unknown_recipe_is_one_line(dataset: Dataset, tmp_path: Path, recipe: st
     assert "\n" not in str(caught.value)
 
 
-def test_tasks_that_are_not_single_label_are_refused(dataset: Dataset, tmp_path: Path) -> None:
-    for task in (replace(dataset.task, multi_label=True), replace(dataset.task, kind="vqa")):
-        with pytest.raises(DatasetError, match="single-label"):
-            train_specialist("knn", replace(dataset, task=task), cache=tmp_path)
+def test_data_with_nothing_to_learn_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    questions = replace(dataset, task=replace(dataset.task, kind="vqa"))
+    with pytest.raises(DatasetError, match="not diagnosis"):
+        train_specialist("knn", questions, cache=tmp_path)
     one = tuple(case for case in dataset.cases if case.label == "disc")
     with pytest.raises(DatasetError, match="fewer than two labels"):
         train_specialist("knn", replace(dataset, cases=one), cache=tmp_path)
+    for recipe in RECIPES:
+        with pytest.raises(DatasetError, match="3 training cases are too few") as caught:
+            train_specialist(recipe, replace(dataset, cases=dataset.split("train")[:3]), cache=tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_option_without_cases_is_named(dataset: Dataset) -> None:
+    cases = tuple(c for c in dataset.cases if not (c.split in {"val", "test"} and c.label == "disc"))
+    assert missing_cases(dataset) == []
+    assert missing_cases(replace(dataset, cases=cases)) == [
+        "no validation case of disc: nothing about it can be calibrated",
+        "no test case of disc: nothing about it can be judged",
+    ]
+
+
+@pytest.mark.parametrize("recipe", ["linearProbing", "endToEnd"])
+def test_a_size_that_a_network_cannot_take_is_one_line(dataset: Dataset, tmp_path: Path, recipe: str) -> None:
+    with pytest.raises(ModelError, match="cannot take pictures of 16 x 16 pixels") as caught:
+        train_specialist(f"{recipe}:alexnet", dataset, cache=tmp_path, size=16, pad=0, quick=True)
+    assert "\n" not in str(caught.value)
 
 
 def _damage_missing_weights(folder: Path) -> None:

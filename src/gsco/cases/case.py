@@ -48,12 +48,14 @@ class Task:
         modality: how the images were taken, readable (``"breast ultrasound"``).
         options: the closed options in fixed order; empty for open tasks.
         multi_label: whether a case may have several labels, or none.
+        ordinal: whether the options are grades in ascending order.
     """
 
     kind: TaskKind
     modality: str
     options: tuple[Option, ...] = ()
     multi_label: bool = False
+    ordinal: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:

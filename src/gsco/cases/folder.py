@@ -23,7 +23,9 @@ LEFT_OUT = "heldout"
 """A value of ``split`` whose rows are counted in the card and not read."""
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,8}")
-_OWN = frozenset({"task", "modality", "options", "multi_label", "name", "license"})
+_OWN = frozenset({"task", "modality", "options", "multi_label", "ordinal", "label_column", "name", "license"})
+_NOTHING = "no finding"
+"""What a column of findings says, in ChestX-ray14's words, where there is none of them."""
 
 
 def load_folder(
@@ -33,12 +35,15 @@ def load_folder(
     modality: str | None = None,
     name: str | None = None,
     seed: int = 0,
+    label_column: str | None = None,
 ) -> Dataset:
     """Read a dataset folder as described in the docs; no image is opened.
 
     ``labels.csv`` wins where several of the three files stand in the folder, unless `task` or the key
     ``task`` of ``dataset.yaml`` says otherwise. Missing modality and option names come from a built-in
-    catalogue by the folder's name, else from the keys.
+    catalogue by the folder's name, else from the keys. `label_column`, or the key ``label_column`` of
+    ``dataset.yaml``, names another column of ``labels.csv`` for the labels; then "No Finding" there is no
+    label, and a case may have none.
 
     Raises:
         NoLabelsError: none of the files is there, or not the one `task` needs.
@@ -50,13 +55,15 @@ def load_folder(
     title = name or _text(root, about, "name") or root.resolve().name
     known = known_set(title) or known_set(root.resolve().name)
     path = root / FILES[kind]
-    rows = _csv_rows(path) if kind == "diagnosis" else _json_rows(path, root, kind)
+    column = label_column or _text(root, about, "label_column") or "label"
+    rows = _csv_rows(path, column) if kind == "diagnosis" else _json_rows(path, root, kind)
     kept = [row for row in rows if row.split != LEFT_OUT]
     if not kept:
         raise NoLabelsError("lists no case", where=str(path), remedy="Add one line per image.")
     origin = known_set(title, exact=True) or known_set(root.resolve().name, exact=True)
     card = _card(path, about, origin, left_out=len(rows) - len(kept))
     options, multi = _options(root, about, known, kept) if kind == "diagnosis" else ((), False)
+    ordinal = _flag(root, about, "ordinal", False)
     if kind == "diagnosis":
         _check_labels(path, kept, tuple(o.key for o in options), multi)
     cases = tuple(row.case(root) for row in kept)
@@ -64,7 +71,7 @@ def load_folder(
         cases = draw_splits(cases, seed=seed)
         card["split"] = f"drawn: 70/10/20, seed {seed}, by patient or group where given"
     modality = modality or _text(root, about, "modality") or (known.modality if known else UNKNOWN_MODALITY)
-    return Dataset(title, Task(kind, modality, options, multi), cases, root, card)
+    return Dataset(title, Task(kind, modality, options, multi, ordinal), cases, root, card)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +126,10 @@ def _kind(root: Path, about: Mapping[str, Any], task: TaskKind | None) -> TaskKi
     return cast(TaskKind, kind)
 
 
-def _csv_rows(path: Path) -> list[_Row]:
-    own = {"image", "label", "split", "patient_id", "group"}
+def _csv_rows(path: Path, column: str = "label") -> list[_Row]:
+    own = {"image", column, "split", "patient_id", "group"}
     rows = []
-    for number, cells in read_csv(path, ("image", "label")):
+    for number, cells in read_csv(path, ("image", column)):
         image = _inside(path, f"row {number}", cells["image"])
         rows.append(
             _Row(
@@ -130,7 +137,7 @@ def _csv_rows(path: Path) -> list[_Row]:
                 image,
                 (image,),
                 _split(path, f"row {number}", cells.get("split")),
-                tuple(part.strip() for part in cells["label"].split("|") if part.strip()),
+                _labels_of(cells[column], column),
                 cells.get("patient_id") or None,
                 cells.get("group") or None,
                 extra={key: value for key, value in cells.items() if key not in own},
@@ -138,6 +145,14 @@ def _csv_rows(path: Path) -> list[_Row]:
         )
     _all_or_none(path, rows)
     return rows
+
+
+def _labels_of(text: str, column: str) -> tuple[str, ...]:
+    """The labels in one cell."""
+    labels = tuple(part.strip() for part in text.split("|") if part.strip())
+    if column == "label":
+        return labels
+    return tuple(label for label in labels if label.lower().replace("_", " ") != _NOTHING)
 
 
 def _json_rows(path: Path, root: Path, kind: TaskKind) -> list[_Row]:
@@ -286,10 +301,15 @@ def _options(
     double += [value for value, n in Counter(names[key] for key in keys if key in names).items() if n > 1]
     if double:
         raise DatasetError(f"the option {double[0]!r} stands twice", where=where)
-    multi = about.get("multi_label", any(len(row.labels) > 1 for row in rows))
-    if not isinstance(multi, bool):
-        raise DatasetError(f"multi_label is {multi!r}, not true or false", where=where)
+    multi = _flag(root, about, "multi_label", any(len(row.labels) > 1 for row in rows))
     return make_options(keys, names), multi
+
+
+def _flag(root: Path, about: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = about.get(key, default)
+    if not isinstance(value, bool):
+        raise DatasetError(f"{key} is {value!r}, not true or false", where=str(root / "dataset.yaml"))
+    return value
 
 
 def _check_labels(path: Path, rows: Iterable[_Row], keys: tuple[str, ...], multi: bool) -> None:

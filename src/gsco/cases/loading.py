@@ -30,6 +30,7 @@ def load_dataset(
     modality: str | None = None,
     name: str | None = None,
     seed: int = 0,
+    label_column: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Read a dataset: a dataset folder, a MedMNIST ``.npz``, class folders, or conversations.
@@ -43,6 +44,7 @@ def load_dataset(
         modality: how the images were taken, where the data do not say (or say it wrongly).
         name: another short name.
         seed: of the draw, where no split is given.
+        label_column: another column of ``labels.csv`` for the labels, e.g. one of several findings.
         progress: called with (done, total) while images are opened.
 
     Returns:
@@ -55,14 +57,21 @@ def load_dataset(
         raise UserError(f"max_broken is {max_broken}, not a share between 0 and 1")
     path = _existing(source)
     if path.is_dir():
-        dataset = _load_directory(path, task=task, modality=modality, name=name, seed=seed)
+        dataset = _load_directory(path, task, modality, name, seed, label_column)
     elif path.suffix.lower() == ".npz":
         dataset = load_npz(path, modality=modality, name=name)
     elif path.suffix.lower() in {".json", ".jsonl"} and path.name not in FILES.values():
         dataset = load_conversations(path, modality=modality, name=name, seed=seed)
     elif path.name in FILES.values():
         kind = next(kind for kind, file in FILES.items() if file == path.name)
-        dataset = load_folder(path.parent, task=task or kind, modality=modality, name=name, seed=seed)
+        dataset = load_folder(
+            path.parent,
+            task=task or kind,
+            modality=modality,
+            name=name,
+            seed=seed,
+            label_column=label_column,
+        )
     else:
         raise DatasetError(
             "is not a dataset",
@@ -129,10 +138,17 @@ def _existing(source: Path | str) -> Path:
 
 
 def _load_directory(
-    root: Path, *, task: TaskKind | None, modality: str | None, name: str | None, seed: int
+    root: Path,
+    task: TaskKind | None,
+    modality: str | None,
+    name: str | None,
+    seed: int,
+    label_column: str | None,
 ) -> Dataset:
     if task is not None or any((root / file).is_file() for file in FILES.values()):
-        return load_folder(root, task=task, modality=modality, name=name, seed=seed)
+        return load_folder(
+            root, task=task, modality=modality, name=name, seed=seed, label_column=label_column
+        )
     arrays = sorted(root.glob("*.npz"))
     if len(arrays) == 1:
         return load_npz(arrays[0], modality=modality, name=name)

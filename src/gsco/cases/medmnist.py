@@ -75,6 +75,7 @@ def load_npz(path: Path, *, modality: str | None = None, name: str | None = None
         modality or (known.modality if known else UNKNOWN_MODALITY),
         make_options([str(i) for i in positions], names),
         multi,
+        known.ordinal if known else False,
     )
     return Dataset(name or stem, task, tuple(cases), path, card)
 

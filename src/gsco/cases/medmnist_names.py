@@ -16,6 +16,7 @@ class MedMNISTSet:
         readable: names that replace published ones which are no phrase, by class number.
         licence: as published.
         multi_label: whether a row has any number of the labels.
+        ordinal: whether the labels are grades.
     """
 
     modality: str
@@ -23,6 +24,7 @@ class MedMNISTSet:
     readable: Mapping[int, str]
     licence: str = "CC BY 4.0"
     multi_label: bool = False
+    ordinal: bool = False
 
     def name(self, position: int) -> str:
         """The readable name of a class."""
@@ -104,6 +106,7 @@ MEDMNIST_2D: Mapping[str, MedMNISTSet] = {
             3: "severe diabetic retinopathy",
             4: "proliferative diabetic retinopathy",
         },
+        ordinal=True,
     ),
     "breastmnist": MedMNISTSet("breast ultrasound", ("malignant", "normal, benign"), {1: "normal or benign"}),
     "bloodmnist": MedMNISTSet(

@@ -60,6 +60,8 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
 
     names = {option.key: escape(option.name) for option in diagnosis.options}
     who = f"{arm_name(diagnosis.arm)}, {diagnosis.generalist}"
+    if diagnosis.foreign:
+        console.print(diagnosis.foreign, style="bold red", markup=False, highlight=False)
     console.print(f"[bold]{escape(diagnosis.label_name)}[/]  ({escape(who)})", highlight=False)
     if diagnosis.word:
         console.print(diagnosis.word, style="dim", highlight=False)
@@ -89,7 +91,8 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
             "" if voice.reliability is None else f"{voice.reliability:.2f}",
         )
     console.print(said)
-    similar = Table(title="Similar known cases", title_justify="left")
+    signs = _signs(diagnosis)
+    similar = Table(title="Similar known cases", title_justify="left", caption=signs, caption_justify="left")
     for heading in ("similarity", "label", "case"):
         similar.add_column(heading)
     for neighbour in diagnosis.neighbours:
@@ -97,3 +100,16 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         similar.add_row(f"{neighbour.similarity:.3f}", labels, escape(neighbour.case_id))
     console.print(similar)
     console.print(RESEARCH_ONLY, style="dim", highlight=False)
+
+
+def _signs(diagnosis: Diagnosis) -> str | None:
+    """How far the image is from the known cases, and how much the specialists disagree."""
+    from gsco.evaluation.foreign import percent_nearer
+
+    parts = []
+    if diagnosis.foreignness is not None:
+        nearer = percent_nearer(diagnosis.foreignness.nearer)
+        parts.append(f"farther from them than {nearer} are from each other")
+    if diagnosis.disagreement is not None:
+        parts.append(f"disagreement of the specialists: {diagnosis.disagreement:.2f} of 1")
+    return "\n".join(parts) or None

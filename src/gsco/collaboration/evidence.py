@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.retrieval import Neighbour
+from gsco.retrieval import Foreignness, Neighbour
 from gsco.specialists import Opinion
 
 
@@ -20,11 +20,13 @@ class Evidence:
         opinions: one per specialist, probabilities in the task's option order.
         neighbours: most similar first.
         neighbour_reliability: balanced accuracy of their vote on validation, in [0, 1], where known.
+        foreignness: how far the image is from all known cases, where known. No template speaks of it.
     """
 
     opinions: tuple[Opinion, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     neighbour_reliability: float | None = None
+    foreignness: Foreignness | None = None
 
     def votes(self, n_options: int) -> NDArray[np.int64]:
         """How many specialists choose each option, shape (n_options,)."""
@@ -61,7 +63,25 @@ class Evidence:
                     weight[keys.index(label)] += neighbour.similarity
         return int(max(range(len(keys)), key=lambda i: (votes[i], weight[i], -i)))
 
+    def disagreement(self) -> float | None:
+        """How much the specialists' probabilities differ, in [0, 1]; None with fewer than two of them.
+
+        The generalised Jensen-Shannon divergence (Lin, 1991), the entropy of the mean less the mean
+        entropy, over its largest value, log min(specialists, options). 0: all say the same.
+        """
+        if len(self.opinions) < 2:
+            return None
+        stacked = np.asarray([o.probabilities for o in self.opinions], dtype=np.float64)
+        most = np.log(min(stacked.shape))
+        spread = _entropy(stacked.mean(axis=0)) - float(np.mean([_entropy(row) for row in stacked]))
+        return float(np.clip(spread / most, 0.0, 1.0)) if most > 0 else 0.0
+
     @property
     def conflict(self) -> bool:
         """Whether the specialists choose different options."""
         return len({opinion.choice for opinion in self.opinions}) > 1
+
+
+def _entropy(p: NDArray[np.float64]) -> float:
+    some = p[p > 0]
+    return float(-(some * np.log(some)).sum())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case
 from gsco.collaboration.evidence import Evidence
-from gsco.retrieval import CaseIndex, Neighbour
+from gsco.retrieval import CaseIndex, Foreignness, Neighbour
 from gsco.specialists import Opinion
 
 
@@ -17,6 +17,7 @@ def assemble(
     opinions: Sequence[Sequence[Opinion]],
     neighbours: Sequence[tuple[Neighbour, ...]],
     neighbour_reliability: float | None,
+    foreignness: Sequence[Foreignness | None] | None = None,
 ) -> list[Evidence]:
     """The evidence about each of n cases.
 
@@ -24,6 +25,7 @@ def assemble(
         opinions: of each specialist, one opinion per case.
         neighbours: of each case.
         neighbour_reliability: balanced accuracy of their vote, in [0, 1], where known.
+        foreignness: of each case, where known.
 
     Raises:
         ValueError: a specialist speaks about more or fewer cases.
@@ -32,8 +34,10 @@ def assemble(
         raise ValueError(f"{[len(said) for said in opinions]} opinions about {len(neighbours)} cases")
     by_case = zip(*opinions, strict=True) if opinions else (() for _ in neighbours)
     return [
-        Evidence(tuple(said), found, neighbour_reliability)
-        for said, found in zip(by_case, neighbours, strict=True)
+        Evidence(tuple(said), found, neighbour_reliability, foreign)
+        for said, found, foreign in zip(
+            by_case, neighbours, foreignness or [None] * len(neighbours), strict=True
+        )
     ]
 
 

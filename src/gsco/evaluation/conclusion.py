@@ -12,6 +12,7 @@ from gsco.cases import Dataset
 from gsco.errors import DatasetError, RunError
 from gsco.evaluation.copies import validation_note
 from gsco.evaluation.data import read_record
+from gsco.evaluation.foreign import foreign_note, sign_facts
 from gsco.evaluation.report import file_thumbnail, render_report
 from gsco.evaluation.report.wording import comparison_sentence, headline
 from gsco.evaluation.runfolder import write_atomic
@@ -86,7 +87,7 @@ def conclude(work: Work, lines: Sequence[dict[str, Any]], *, dataset: Dataset | 
             n_resamples=config.resamples,
         )
         folder.write_json("metrics.json", metrics)
-    notes = tuple(_notes(work))
+    notes = tuple(_notes(work, lines))
     with work.stage("page"):
         page = render_report(
             metrics=metrics,
@@ -131,6 +132,7 @@ def _extras(
         "leakage": leakage
         and {"found": leakage["summary"], "rule": leakage["rule"], "purged": len(leakage["purged"])},
         "calibration": work.folder.read_json("calibration.json"),
+        "foreign": sign_facts(work.folder),
         "skipped": record["skipped"],
         "notes": list(notes),
         "images": _known_images(work, lines, dataset),
@@ -167,7 +169,7 @@ def _verdict(metrics: dict[str, Any]) -> str:
     return "\n".join([*sentences, *(comparison_sentence(row, metrics["arms"]) for row in rows)])
 
 
-def _notes(work: Work) -> Iterator[str]:
+def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What a reader of the figures should know first."""
     config, record = work.config, read_record(work.folder)
     if record["card"].get("synthetic"):
@@ -186,6 +188,9 @@ def _notes(work: Work) -> Iterator[str]:
         yield f"{copies}; {PURGED[config.leakage]} (leakage.json)."
     if leakage.get("validation", {}).get("left_out"):
         yield validation_note(leakage["validation"])
+    foreign = foreign_note(lines)
+    if foreign:
+        yield foreign
     if config.split == "val":
         yield "These cases are validation cases: the specialists were stopped, scaled and chosen by them."
     allowed = {

@@ -25,12 +25,13 @@ from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_record
 from gsco.evaluation.environment import set_threads
+from gsco.evaluation.foreign import read_sign, warning
 from gsco.evaluation.logline import kind_of
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.parts import load_encoder
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder
-from gsco.retrieval import Neighbour
+from gsco.retrieval import Foreignness, Neighbour
 from gsco.specialists import Opinion
 from gsco.specialists.registry import safe_name
 
@@ -76,6 +77,9 @@ class Diagnosis:
         uncalibrated: what the generalist said before that; None where nothing was calibrated.
         voices: the arm asked for, the generalist alone, the controls and each specialist.
         neighbours: the most similar known cases.
+        disagreement: of the specialists, in [0, 1] (`Evidence.disagreement`); None with fewer than two.
+        foreignness: how far the image is from all known cases.
+        foreign: a warning where the image does not look like any of them; else None.
         word: why the answer is the generalist's own word, where the run calibrated others; else None.
         known_case: a warning where the image is, or nearly is, a case the parts were made from; else None.
         prompt: the exact prompt of the arm.
@@ -91,6 +95,9 @@ class Diagnosis:
     uncalibrated: dict[str, float] | None
     voices: tuple[Voice, ...]
     neighbours: tuple[Neighbour, ...]
+    disagreement: float | None
+    foreignness: Foreignness | None
+    foreign: str | None
     known_case: str | None
     word: str | None
     prompt: str | None
@@ -182,6 +189,9 @@ def diagnose(
         uncalibrated=answer.uncalibrated,
         voices=tuple(_voice(said, evidence, best) for said in voices if said.arm != "best_specialist"),
         neighbours=evidence.neighbours,
+        disagreement=evidence.disagreement(),
+        foreignness=evidence.foreignness,
+        foreign=warning(evidence.foreignness),
         known_case=_known(case, evidence, config, folder),
         word=_word(fits, arm, fitted=fitted),
         prompt=answer.prompt,
@@ -192,7 +202,7 @@ def diagnose(
 def _evidence(
     folder: RunFolder, config: RunConfig, ref: ImageRef, cache: Path, vote_reliability: float | None
 ) -> Evidence:
-    from gsco.retrieval import CaseIndex
+    from gsco.retrieval import CaseIndex, ForeignSign
     from gsco.specialists.features import extract
     from gsco.specialists.registry import load_specialist
 
@@ -204,7 +214,14 @@ def _evidence(
     encoder = load_encoder(config.backbone)
     index = CaseIndex.from_pretrained(folder.index, expect_encoder=encoder.fingerprint)
     features = extract(encoder, [ref], cache=cache)
-    return Evidence(tuple(opinions), index.search(features, config.neighbours)[0], vote_reliability)
+    # a run of an earlier version judges by the known cases alone
+    sign = read_sign(folder, index) or ForeignSign.fit(index)
+    return Evidence(
+        tuple(opinions),
+        index.search(features, config.neighbours)[0],
+        vote_reliability,
+        sign.judge(index, features)[0],
+    )
 
 
 def _generalist(given: Generalist | str) -> Generalist:

@@ -54,7 +54,8 @@ def kind_of(arm: str) -> str:
 
 
 def evidence_dict(evidence: Evidence) -> dict[str, Any]:
-    """Opinions and neighbours as JSON values."""
+    """Opinions, neighbours and what they say of the image as JSON values."""
+    disagreement, foreign = evidence.disagreement(), evidence.foreignness
     return {
         "opinions": [
             {
@@ -81,6 +82,15 @@ def evidence_dict(evidence: Evidence) -> dict[str, Any]:
         "neighbour_reliability": None
         if evidence.neighbour_reliability is None
         else _digits(evidence.neighbour_reliability),
+        "disagreement": None if disagreement is None else _digits(disagreement),
+        "foreignness": None
+        if foreign is None
+        else {
+            "score": _digits(foreign.score),
+            "nearer": _digits(foreign.nearer),
+            "p_value": _digits(foreign.p_value),
+            "is_foreign": foreign.is_foreign,
+        },
     }
 
 

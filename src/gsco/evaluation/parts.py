@@ -18,13 +18,14 @@ from gsco.cases import Case, Dataset
 from gsco.collaboration import Evidence, assemble, neighbour_choices
 from gsco.errors import ModelError
 from gsco.evaluation.copies import find_copies
+from gsco.evaluation.foreign import settle_sign
 from gsco.evaluation.predictions import predictions_path, read_predictions, write_predictions
 from gsco.evaluation.work import Means, Work
 from gsco.specialists.base import opinion_of
 from gsco.specialists.registry import safe_name
 
 if TYPE_CHECKING:
-    from gsco.retrieval import CaseIndex, Neighbour
+    from gsco.retrieval import CaseIndex, ForeignSign, Neighbour
     from gsco.specialists import Specialist
     from gsco.specialists.backbones import Backbone
 
@@ -42,6 +43,7 @@ class Parts:
         best: name of the one that was best on validation.
         neighbour_reliability: balanced accuracy of the similar cases' vote on validation; None without any.
         taught: the dataset that they learned from and were judged on: without the copies left out.
+        sign: tells images that are foreign to the index.
     """
 
     backbone: Backbone
@@ -50,6 +52,7 @@ class Parts:
     best: str
     neighbour_reliability: float | None
     taught: Dataset
+    sign: ForeignSign
 
 
 def check_recipes(recipes: Sequence[str], backbone: str) -> None:
@@ -91,7 +94,8 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
     specialists = tuple(_specialist(work, taught, recipe) for recipe in work.config.specialists)
     reliability = _vote_reliability(work, taught, backbone, index)
     best = _judge(work, taught, specialists, reliability)
-    return Parts(backbone, index, specialists, best, reliability, taught)
+    sign = settle_sign(work.folder, index, lambda: _validation_features(work, taught, backbone))
+    return Parts(backbone, index, specialists, best, reliability, taught, sign)
 
 
 def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str) -> list[Evidence]:
@@ -101,8 +105,10 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
         ids, probabilities = read_predictions(predictions_path(work.folder, specialist.name, split))
         row = {case_id: i for i, case_id in enumerate(ids)}
         opinions.append([opinion_of(specialist, probabilities[row[case.id]]) for case in cases])
-    neighbours = _neighbours(work, cases, parts.backbone, parts.index, split)
-    return assemble(opinions, neighbours, parts.neighbour_reliability)
+    features = embed(work, parts.backbone, cases, f"{split} cases")
+    neighbours = parts.index.search(features, work.config.neighbours)
+    foreignness = parts.sign.judge(parts.index, features)
+    return assemble(opinions, neighbours, parts.neighbour_reliability, foreignness)
 
 
 # features, index -----------------------------------------------------------------------------------
@@ -141,11 +147,10 @@ def build_index(
     return CaseIndex.from_pretrained(folder, expect_encoder=backbone.fingerprint)
 
 
-def _neighbours(
-    work: Work, cases: Sequence[Case], backbone: Backbone, index: CaseIndex, split: str
-) -> list[tuple[Neighbour, ...]]:
-    features = embed(work, backbone, cases, f"{split} cases")
-    return index.search(features, work.config.neighbours)
+def _validation_features(work: Work, taught: Dataset, backbone: Backbone) -> NDArray[np.float32] | None:
+    """Of the cases that images to be answered are compared with; None where they are those to be answered."""
+    cases = [case for case in taught.split("val") if case.label is not None]
+    return embed(work, backbone, cases, "val cases") if cases and work.config.split != "val" else None
 
 
 def _vote_reliability(work: Work, dataset: Dataset, backbone: Backbone, index: CaseIndex) -> float | None:
@@ -153,7 +158,8 @@ def _vote_reliability(work: Work, dataset: Dataset, backbone: Backbone, index: C
     cases = [case for case in dataset.split("val") if case.label is not None]
     if not cases:
         return None
-    return vote_reliability(dataset, cases, _neighbours(work, cases, backbone, index, "val"))
+    found = index.search(embed(work, backbone, cases, "val cases"), work.config.neighbours)
+    return vote_reliability(dataset, cases, found)
 
 
 def vote_reliability(

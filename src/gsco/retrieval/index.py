@@ -194,6 +194,27 @@ class CaseIndex:
         similarity = np.array([s for _, s in found], dtype=np.float64).reshape(len(found), width)
         return 1.0 - similarity, positions
 
+    def leave_one_out(self, k: int = 10) -> list[NDArray[np.float64]]:
+        """How similar each case is to its neighbours, were it not in the index, nor its patient and group.
+
+        Args:
+            k: neighbours wanted, at least 1.
+
+        Returns:
+            For each case, in the index's order, up to k cosine similarities, descending.
+
+        Raises:
+            ValueError: k < 1.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; at least 1 is needed")
+        own = [
+            np.array(sorted({i, *(j for unit in entry.units for j in self._members[unit])}), dtype=np.int64)
+            for i, entry in enumerate(self.entries)
+        ]
+        found = nearest(self.embeddings, self.embeddings, k, engine=self.engine, banned=own)
+        return [similarity for _, similarity in found]
+
     def without(self, case_ids: Collection[str]) -> CaseIndex:
         """This index less some cases.
 

@@ -74,11 +74,8 @@ class Backbone:
         try:
             self.model: Any = for_inference(model, (3, side, side))
             self.channels = int(self.maps([np.zeros((size, size, 3), dtype=np.uint8)]).shape[1])
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"network {name!r} cannot take pictures of {side} x {side} pixels ({_short(error)})",
-                remedy="Give a larger size, pad to one, or choose another network.",
-            ) from error
+        except _MISFITS as error:
+            raise _misfit(name, side, error) from error
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize one RGB picture to (size, size, 3) uint8.
@@ -379,6 +376,27 @@ def pad_to(pictures: torch.Tensor, side: int | None) -> torch.Tensor:
 def _short(error: Exception) -> str:
     """The first line of an error's text, cut."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+def check_size(model: nn.Module, name: str, side: int) -> None:
+    """ModelError where a network cannot take pictures of that size; it is left in eval mode."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, side, side))
+    except _MISFITS as error:
+        raise _misfit(name, side, error) from error
+
+
+_MISFITS = (AssertionError, RuntimeError, ValueError)  # what networks say to a picture they cannot take
+
+
+def _misfit(name: str, side: int, error: Exception) -> ModelError:
+    return ModelError(
+        f"network {name!r} cannot take pictures of {side} x {side} pixels ({_short(error)})",
+        remedy="Give a larger size, pad to one, or choose another network.",
+    )
 
 
 def weights_mark(model: nn.Module) -> str:

@@ -105,19 +105,23 @@ def class_weights(
     return weights
 
 
-def judge(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
+def judge(
+    probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[np.int64], *, ordinal: bool = False
+) -> dict[str, float]:
     """Figures of one specialist on labelled cases.
 
     Args:
         probabilities: (N, options).
         targets: N option positions, or 0/1 by label, (N, options); then see `judge_labels`.
+        ordinal: whether the options are grades in ascending order.
 
     Returns:
         ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that occur), ``macro_f1``
         (over classes that occur or are chosen), ``auc`` (one against rest, mean over classes that occur
-        and are not all; nan where there is none), ``log_loss``.
+        and are not all; nan where there is none), ``log_loss``; for grades also ``quadratic_kappa``
+        (Cohen, 1968: agreement beyond chance, a miss weighed by the square of its grades).
     """
-    from sklearn.metrics import f1_score, roc_auc_score
+    from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
 
     truth = np.asarray(targets)
     if truth.ndim == 2:
@@ -130,7 +134,7 @@ def judge(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[n
         for c in present
         if 0 < (truth == c).sum() < len(truth)
     ]
-    return {
+    figures = {
         "n": float(len(truth)),
         "accuracy": float((choice == truth).mean()),
         "balanced_accuracy": float(np.mean(recalls)),
@@ -138,6 +142,12 @@ def judge(probabilities: NDArray[np.float64], targets: Sequence[int] | NDArray[n
         "auc": float(np.mean(areas)) if areas else float("nan"),
         "log_loss": log_loss(probabilities, truth),
     }
+    if ordinal:
+        grades = list(range(probabilities.shape[1]))
+        several = len(np.unique(np.concatenate([truth, choice]))) > 1  # of one grade only, there is no chance
+        kappa = cohen_kappa_score(truth, choice, labels=grades, weights="quadratic") if several else 1.0
+        figures["quadratic_kappa"] = float(kappa)
+    return figures
 
 
 def judge_labels(
@@ -188,7 +198,7 @@ def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.int64
         if not 0 < truth.sum() < len(truth):
             continue
         levels = np.unique(score)
-        tried = np.concatenate([[0.5], (levels[1:] + levels[:-1]) / 2])
+        tried = np.concatenate([[0.5, levels[0] / 2], (levels[1:] + levels[:-1]) / 2])
         said = score[None, :] > tried[:, None]
         f1 = 2 * (said & truth).sum(axis=1) / np.maximum(said.sum(axis=1) + truth.sum(), 1)
         good = tried[f1 >= 0.99 * f1.max()]

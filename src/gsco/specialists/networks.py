@@ -14,7 +14,7 @@ from torch import nn
 from gsco.cases import ImageRef
 from gsco.cases.images import load_image
 from gsco.specialists.augment import Augmentation, augmentation_for
-from gsco.specialists.backbones import DEFAULT_BACKBONE, Backbone, create_network
+from gsco.specialists.backbones import DEFAULT_BACKBONE, Backbone, check_size, create_network
 from gsco.specialists.features import decoded, extract
 from gsco.specialists.heads import images_of, standardise
 from gsco.specialists.linear import fit_logistic
@@ -67,6 +67,7 @@ class NetworkSpecialist(TrainedSpecialist):
         augmentation: Augmentation | None,
     ) -> NetworkSpecialist:
         """Train `model` on the job, keep the weights of its best epoch, calibrate on validation."""
+        check_size(model, self.architecture, self.pad or self.size)
         trained = train_network(
             model,
             job,
@@ -97,6 +98,13 @@ class NetworkSpecialist(TrainedSpecialist):
         }
         self._network = None
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights, as the network's own ``state_dict`` has them."""
+        state = {key: torch.from_numpy(np.array(value)) for key, value in self._state.items()}
+        norms = [key.removesuffix("running_mean") for key in state if key.endswith("running_mean")]
+        # counters are not kept, since inference does not need them; whoever loads strictly does
+        return state | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
+
     @property
     def network(self) -> Backbone:
         """The network, ready for inference."""
@@ -105,9 +113,8 @@ class NetworkSpecialist(TrainedSpecialist):
             model: nn.Module = create_network(
                 self.architecture, pretrained=False, num_classes=len(self.options), side=side
             )[0]
-            state = {key: torch.from_numpy(np.array(value)) for key, value in self._state.items()}
-            missing, unexpected = model.load_state_dict(state, strict=False)
-            wrong = [key for key in missing if not key.endswith("num_batches_tracked")] + list(unexpected)
+            missing, unexpected = model.load_state_dict(self.state_dict(), strict=False)
+            wrong = list(missing) + list(unexpected)
             if wrong:
                 raise ValueError(f"{self.architecture} has other tensors, e.g. {wrong[0]}")
             self._network = Backbone(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,13 @@ def training_job(
             where=str(dataset.root),
             remedy="Give labelled training cases of at least two options.",
         )
+    often = Counter(label for case in train for label in case.labels)
+    if len(train) < 4 or (not several and sum(n > 1 for n in often.values()) < 2):
+        raise DatasetError(
+            f"{len(train)} training cases are too few to learn from",
+            where=str(dataset.root),
+            remedy="Give at least two training cases of each of two options.",
+        )
     return TrainingJob(
         dataset,
         train,
@@ -181,6 +189,24 @@ def training_job(
         machine=machine,
         progress=progress,
     )
+
+
+def missing_cases(dataset: Dataset) -> list[str]:
+    """A sentence for each option that has no cases in a split, so that nobody wonders later."""
+    meaning = {
+        "train": "it will never be said",
+        "val": "nothing about it can be calibrated",
+        "test": "nothing about it can be judged",
+    }
+    out = []
+    for split, then in meaning.items():
+        cases = dataset.split(split)  # type: ignore[arg-type]
+        found = {label for case in cases for label in case.labels}
+        absent = [option.name for option in dataset.task.options if option.key not in found]
+        if cases and absent:
+            which = "validation" if split == "val" else "training" if split == "train" else split
+            out.append(f"no {which} case of {', '.join(absent)}: {then}")
+    return out
 
 
 def fit_specialist(recipe: str, job: TrainingJob) -> TrainedSpecialist:

@@ -204,7 +204,8 @@ class TrainedSpecialist(ABC):
             self._calibrate_labels(logits, job.val_targets)
             return
         self.temperature = fit_temperature(logits, job.val_targets)
-        self.val_metrics = judge(self.calibrated(logits), job.val_targets)
+        ordinal = job.dataset.task.ordinal
+        self.val_metrics = judge(self.calibrated(logits), job.val_targets, ordinal=ordinal)
         self.reliability = self.val_metrics["balanced_accuracy"]
 
     def _calibrate_labels(self, logits: NDArray[np.float64], targets: NDArray[np.int64]) -> None:

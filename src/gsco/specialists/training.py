@@ -103,9 +103,9 @@ def train_network(
             model.train()
             for step in range(steps):
                 rows = order[step * schedule.batch : (step + 1) * schedule.batch]
-                rows = rows[job.machine.rank :: job.machine.processes]
-                if len(rows) < 2:  # batch norm needs two
+                if len(rows) < 2 * job.machine.processes:  # batch norm needs two, in each process
                     continue
+                rows = rows[job.machine.rank :: job.machine.processes]
                 for group in engine.optimiser.param_groups:
                     group["lr"] = schedule.lr * schedule.share(epoch, step, epochs, steps)
                 pictures = _float(train[rows])

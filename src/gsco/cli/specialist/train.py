@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-EXAMPLE = "Example:  gsco specialist train --data my_dataset --recipe linear_probe --out my-specialist"
+if TYPE_CHECKING:
+    from gsco.evaluation.progress import Step
+    from gsco.specialists import TrainedSpecialist
+
+EXAMPLE = (
+    "Example:  gsco specialist train --data my_dataset --arch resnet18 --procedure end-to-end --size 64 "
+    "--seed 9930641"
+)
 
 
 def train(
     data: Annotated[
         Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the specialist.", show_default=False)],
-    recipe: Annotated[str, typer.Option(help="How it is trained; `recipe:backbone` names a backbone.")],
-    size: Annotated[int | None, typer.Option(min=8, help="Side of the input in pixels.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="quick, balanced or best: chooses for the data and the machine, and says why."),
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture: any timm name, or a folder; with --procedure.")
+    ] = None,
+    procedure: Annotated[
+        str | None, typer.Option(help="end-to-end, linear-probing or knn, as in the MedMNIST+ benchmark.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe by its name, perhaps `recipe:backbone`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the specialist; specialists/… by default.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Side in pixels that pictures are stretched to.")
+    ] = None,
+    pad: Annotated[
+        int | None,
+        typer.Option(min=0, help="Side they are padded to with zeros; 224 in the benchmark's procedures."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels.csv with the labels, e.g. one of several findings.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
-    quick: Annotated[bool, typer.Option(help="Fewer epochs.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 (training of networks).")] = "auto",
+    quick: Annotated[bool, typer.Option(help="Few epochs, to try whether it runs.")] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
     ] = None,
@@ -30,29 +62,94 @@ def train(
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
     from gsco.specialists import train_specialist
+    from gsco.specialists.machine import Machine
+    from gsco.specialists.presets import Plan, plan
+    from gsco.specialists.registry import missing_cases
 
+    progress = reporter(stderr())
+    chosen = _recipe(preset, arch, procedure, recipe)
+    machine = Machine.choose(device, precision)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    dataset = load_dataset(data, seed=seed)
-    with reporter(stderr()).stage(f"specialist {recipe}") as step:
-        made = train_specialist(
-            recipe,
-            dataset,
-            cache=embedded.cache_home(),
-            out=out,
-            seed=seed,
-            quick=quick,
-            size=size,
-            progress=lambda what, done, total: step(done, total, what),
-        )
-    if json:
-        print_json({"folder": str(out), "name": made.name, "validation": made.val_metrics})
+    dataset = load_dataset(data, seed=seed, label_column=label_column)
+    planned = plan(dataset, str(preset), machine) if chosen is None else Plan((chosen,), ())
+    for line in (*planned.reasons, *missing_cases(dataset)):
+        progress.note(line)
+    made: dict[str, TrainedSpecialist] = {}
+    for name in planned.recipes:
+        with progress.stage(f"specialist {name}") as step:
+
+            def say(what: str, done: int, total: int, step: Step = step) -> None:
+                step(done, total, what)
+
+            made[name] = train_specialist(
+                name,
+                dataset,
+                cache=embedded.cache_home(),
+                seed=seed,
+                quick=quick,
+                size=size,
+                pad=pad,
+                machine=machine,
+                progress=say,
+            )
+    best = max(made, key=lambda name: _merit(made[name].val_metrics))
+    if not machine.is_first:  # one of several processes that trained together is enough to tell
         return
+    folder = out or Path("specialists") / _folder_name(dataset.name, made[best].name, size, seed)
+    made[best].save_pretrained(folder)
+    if json:
+        figures = {name: specialist.val_metrics for name, specialist in made.items()}
+        answer = {"folder": str(folder), "name": made[best].name, "validation": figures[best]}
+        if preset:
+            answer |= {"candidates": figures, "reasons": list(planned.reasons)}
+        print_json(answer)
+        return
+    stdout().print(_table(made, best))
+    typer.echo(str(folder))
+
+
+def _recipe(preset: str | None, arch: str | None, procedure: str | None, recipe: str | None) -> str | None:
+    """The recipe that the options amount to; None for a preset."""
+    from gsco.errors import ModelError
+    from gsco.specialists.procedures import PROCEDURES
+
+    ways = [preset is not None, recipe is not None, arch is not None or procedure is not None]
+    if sum(ways) != 1:
+        raise ModelError(
+            "name one way to train" if not any(ways) else "name only one way to train",
+            remedy="Give --preset, or --arch and --procedure, or --recipe.",
+        )
+    if procedure is None and arch is None:
+        return recipe
+    plain = (procedure or "end-to-end").replace("-", "").replace("_", "").lower()
+    known = {name.lower(): name for name in PROCEDURES}
+    if plain not in known:
+        raise ModelError(
+            f"no procedure {procedure!r}", remedy="Choose one of: end-to-end, linear-probing, knn."
+        )
+    return known[plain] if arch is None else f"{known[plain]}:{arch}"
+
+
+def _merit(figures: dict[str, float]) -> tuple[float, float]:
+    """By which the best candidate is chosen on validation: macro-F1, then minus the log loss."""
+    return figures.get("macro_f1", 0.0), -figures.get("log_loss", float("inf"))
+
+
+def _folder_name(dataset: str, name: str, size: int | None, seed: int) -> str:
+    return "_".join([dataset, name, *([str(size)] if size else []), f"s{seed}"])
+
+
+def _table(made: dict[str, TrainedSpecialist], best: str) -> Any:
     from rich.table import Table
 
-    table = Table("figure", "on validation", title=f"{made.name}, saved in {out}")
-    for key, value in made.val_metrics.items():
-        table.add_row(key, f"{value:.0f}" if key == "n" else f"{value:.3f}")
-    stdout().print(table)
+    table = Table("on validation", *made)
+    figures = list(dict.fromkeys(key for specialist in made.values() for key in specialist.val_metrics))
+    for key in figures:
+        values = [specialist.val_metrics[key] for specialist in made.values()]
+        table.add_row(key, *(f"{value:.0f}" if key == "n" else f"{value:.3f}" for value in values))
+    if len(made) > 1:
+        table.add_row("kept", *("yes" if name == best else "" for name in made))
+    return table

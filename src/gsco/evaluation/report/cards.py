@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from gsco.evaluation.arm_words import arm_name, arm_rank, fullest_arm
+from gsco.evaluation.foreign import percent_nearer
 from gsco.evaluation.report.thumbnails import LARGE, SMALL, Thumbnail, data_uri, shrink
 from gsco.evaluation.report.wording import number
 
@@ -78,6 +79,9 @@ class Card:
     index_version: str
     prompts: tuple[Prompt, ...]
     picture: str | None = None
+    distance: str = ""
+    foreign: bool = False
+    disagreement: str = ""
 
 
 @dataclass(slots=True)
@@ -200,6 +204,7 @@ def _card(
     reference = some["reference"]
     told = next((answers[arm]["evidence"] for arm in arms if answers[arm].get("evidence")), None) or {}
     neighbours, reliability = told.get("neighbours") or [], told.get("neighbour_reliability")
+    foreign, disagreement = told.get("foreignness"), told.get("disagreement")
     return Card(
         case_id=case_id,
         reference=names.get(reference, reference),
@@ -225,6 +230,9 @@ def _card(
             if answers[arm].get("prompt")
         ),
         picture=pictures.get(some.get("image"), LARGE),
+        distance="" if foreign is None else percent_nearer(foreign["nearer"]),
+        foreign=foreign is not None and bool(foreign["is_foreign"]),
+        disagreement="" if disagreement is None else number(disagreement, 2),
     )
 
 

@@ -57,6 +57,8 @@ def render_report(
             - ``best_specialist``: name of the one chosen on validation;
             - ``index``, ``generalist``, ``leakage``: mappings (or text) to show;
             - ``calibration``: content of ``calibration.json``;
+            - ``foreign``: what images are called foreign by: ``k``, ``known`` and ``validation`` (counts),
+              and the rate of false alarms as ``percent``;
             - ``skipped``: lines that name images that could not be read;
             - ``notes``: lines that a reader should know before the figures;
             - ``images``: image reference by case id of known cases, for pictures of neighbours.
@@ -80,6 +82,7 @@ def render_report(
         "modality": None,
         "cases": metrics["n"],
         "synthetic": False,
+        "foreign": None,
         "notes": [],
         "skipped": [],
         **(extras or {}),

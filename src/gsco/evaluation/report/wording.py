@@ -68,6 +68,8 @@ _OUTCOMES = {"better": "better", "worse": "worse", "open": "not distinguishable"
 
 def outcome_text(row: Mapping[str, Any]) -> str:
     """The outcome in words."""
+    if row.get("difference") == row.get("low") == row.get("high") == 0:
+        return "no difference"
     return _OUTCOMES[outcome(row)]
 
 

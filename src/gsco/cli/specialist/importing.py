@@ -1,0 +1,45 @@
+"""``gsco specialist import``: a checkpoint of the reference becomes a specialist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example:  gsco specialist import breastmnist_28_endToEnd_resnet18_s9930641_best.pth"
+
+
+def import_(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="DATASET_SIZE_PROCEDURE_ARCHITECTURE_sSEED_best.pth", show_default=False),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Its dataset: options, and validation cases to calibrate on; else MedMNIST's."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the specialist; specialists/NAME by default.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+) -> None:
+    """Read a checkpoint of GSCo_Specialist or MedMNIST+, by its file name."""
+    from gsco import embedded
+    from gsco.cases import load_dataset
+    from gsco.cli.console import print_json, stderr
+    from gsco.cli.progress import reporter
+    from gsco.specialists.checkpoints import import_checkpoint
+
+    progress = reporter(stderr())
+    dataset = load_dataset(data) if data else None
+    with progress.stage("reading and calibrating" if data else "reading"):
+        made = import_checkpoint(checkpoint, dataset=dataset, cache=embedded.cache_home())
+    folder = out or Path("specialists") / made.name
+    made.save_pretrained(folder)
+    if dataset is None:
+        progress.note("not calibrated: give its dataset with --data")
+    if json:
+        print_json({"folder": str(folder), "name": made.name, "validation": made.val_metrics})
+    else:
+        typer.echo(str(folder))
