@@ -28,7 +28,7 @@ from gsco.specialists.calibration import fit_temperature, judge, log_loss, softm
 
 CLOSE = 1e-6
 """Largest difference of a probability that the company of other images may make."""
-UNCALIBRATED = 0.05
+UNCALIBRATED = 0.1
 """Nats per case by which a better temperature may lower the log loss where a specialist is calibrated."""
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
