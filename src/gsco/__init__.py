@@ -30,6 +30,7 @@ _HOMES = {
     "Specialist": "gsco.specialists",
     "Task": "gsco.cases",
     "UserError": "gsco.errors",
+    "build_evidence": "gsco.evaluation.evidence_build",
     "check_leakage": "gsco.retrieval",
     "diagnose": "gsco.evaluation.diagnose",
     "generate_phantoms": "gsco.cases.phantoms",
@@ -38,6 +39,7 @@ _HOMES = {
     "load_generalist": "gsco.generalist",
     "load_image": "gsco.cases",
     "load_specialist": "gsco.specialists",
+    "read_evidence": "gsco.evaluation.evidence_folder",
     "resume": "gsco.evaluation.run",
     "run": "gsco.evaluation.run",
     "train_specialist": "gsco.specialists",
@@ -64,6 +66,7 @@ __all__ = [
     "Task",
     "UserError",
     "__version__",
+    "build_evidence",
     "check_leakage",
     "diagnose",
     "generate_phantoms",
@@ -72,6 +75,7 @@ __all__ = [
     "load_generalist",
     "load_image",
     "load_specialist",
+    "read_evidence",
     "resume",
     "run",
     "train_specialist",
@@ -85,6 +89,8 @@ if TYPE_CHECKING:
     from gsco.evaluation.conclusion import RunResult
     from gsco.evaluation.config import RunConfig
     from gsco.evaluation.diagnose import Diagnosis, diagnose
+    from gsco.evaluation.evidence_build import build_evidence
+    from gsco.evaluation.evidence_folder import read_evidence
     from gsco.evaluation.run import resume, run
     from gsco.generalist import Generalist, load_generalist
     from gsco.retrieval import CaseIndex, Foreignness, Neighbour, check_leakage

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gsco import __version__
-from gsco.cli import demo, diagnose, generalist, models, phantoms, report, run, specialist
+from gsco.cli import demo, diagnose, evidence, generalist, models, phantoms, report, run, specialist
 
 app = typer.Typer(
     name="gsco",
@@ -44,4 +44,5 @@ app.command("phantoms", epilog=phantoms.EXAMPLE)(phantoms.phantoms)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(specialist.app, name="specialist")
+app.add_typer(evidence.app, name="evidence")
 app.add_typer(generalist.app, name="generalist")

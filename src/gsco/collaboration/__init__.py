@@ -4,6 +4,7 @@ from gsco.collaboration.answer import Answer
 from gsco.collaboration.arbitration import CALIBRATED, Arbiter, Spoken
 from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
 from gsco.collaboration.evidence import Evidence
+from gsco.collaboration.gathering import assemble, neighbour_choices, similar_to_known
 from gsco.collaboration.pool import Pool, voices_of
 from gsco.collaboration.team import Team, choose_team
 from gsco.collaboration.temperature import Temperature
@@ -24,10 +25,13 @@ __all__ = [
     "Team",
     "Temperature",
     "Template",
+    "assemble",
     "choose_team",
     "controls",
     "get_template",
+    "neighbour_choices",
     "register_template",
     "restrict",
+    "similar_to_known",
     "voices_of",
 ]

@@ -33,12 +33,13 @@ from gsco.evaluation.foreign import read_sign, warning
 from gsco.evaluation.heatmaps import explainers
 from gsco.evaluation.logline import kind_of
 from gsco.evaluation.parsing import parse_option
-from gsco.evaluation.parts import load_encoder, safe_name
+from gsco.evaluation.parts import load_encoder
 from gsco.evaluation.pooling import read_arbiter
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder
 from gsco.retrieval import Foreignness, Neighbour
 from gsco.specialists import opinion_of
+from gsco.specialists.registry import safe_name
 
 if TYPE_CHECKING:
     from gsco.generalist import Generalist

@@ -17,12 +17,12 @@ import numpy as np
 
 from gsco.cases import Case, ImageRef, load_image
 from gsco.errors import ModelError
-from gsco.evaluation.parts import safe_name
 from gsco.evaluation.progress import Reporter
 from gsco.evaluation.report.cards import disagreements
 from gsco.evaluation.report.heat import StoredHeatmap
 from gsco.evaluation.runfolder import storage_errors, write_atomic
 from gsco.evaluation.work import Work
+from gsco.specialists.registry import safe_name
 
 if TYPE_CHECKING:
     from gsco.evaluation.diagnose import Diagnosis

@@ -6,31 +6,30 @@ at most the part it was making.
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset
-from gsco.collaboration import Evidence
-from gsco.errors import ModelError, RunError
+from gsco.collaboration import Evidence, assemble, neighbour_choices
+from gsco.errors import ModelError
 from gsco.evaluation.copies import find_copies
 from gsco.evaluation.foreign import settle_sign
-from gsco.evaluation.runfolder import storage_errors, write_atomic
-from gsco.evaluation.work import Work
-from gsco.specialists import opinion_of
+from gsco.evaluation.predictions import predictions_path, read_predictions, write_predictions
+from gsco.evaluation.work import Means, Work
+from gsco.specialists.base import opinion_of
+from gsco.specialists.registry import safe_name
 
 if TYPE_CHECKING:
-    from gsco.retrieval import CaseIndex, ForeignSign
+    from gsco.retrieval import CaseIndex, ForeignSign, Neighbour
     from gsco.specialists import Specialist
     from gsco.specialists.backbones import Backbone
+
+_BLOCK = 1024  # cases a specialist is asked about at once; no number depends on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +62,12 @@ def check_recipes(recipes: Sequence[str], backbone: str) -> None:
         ModelError: naming what there is.
     """
     from gsco.specialists.backbones import check_backbone
-    from gsco.specialists.registry import RECIPES
+    from gsco.specialists.registry import find_recipe
 
     check_backbone(backbone)
     for recipe in recipes:
         name, colon, of = recipe.partition(":")
-        if name not in RECIPES:
-            raise ModelError(f"no recipe {recipe!r}", remedy=f"Choose one of: {', '.join(RECIPES)}.")
-        if colon and not RECIPES[name].backbone:
+        if not find_recipe(name).backbone and colon:
             raise ModelError(f"recipe {name} takes no backbone (got {recipe!r})", remedy=f"Write {name}.")
         if colon:
             check_backbone(of)
@@ -91,7 +88,7 @@ def make_parts(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Parts:
     train = [case for case in dataset.split("train") if case.label is not None]
     copies = find_copies(work, dataset, cases)
     backbone = load_encoder(work.config.backbone)
-    index = _index(work, train, dataset.name, backbone, copies.train)
+    index = build_index(work, train, dataset.name, backbone, copies.train)
     gone = copies.val | (copies.train if work.config.leakage == "purge_all" else frozenset())
     taught = replace(dataset, cases=tuple(case for case in dataset if case.id not in gone))
     specialists = tuple(_specialist(work, taught, recipe) for recipe in work.config.specialists)
@@ -105,24 +102,13 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
     """What is known about each case of a split before the generalist speaks, aligned with `cases`."""
     opinions = []
     for specialist in parts.specialists:
-        ids, probabilities = _read_predictions(work, specialist.name, split)
+        ids, probabilities = read_predictions(predictions_path(work.folder, specialist.name, split))
         row = {case_id: i for i, case_id in enumerate(ids)}
-        opinions.append((specialist, probabilities, row))
-    features = _embed(work, parts.backbone, cases, f"{split} cases")
+        opinions.append([opinion_of(specialist, probabilities[row[case.id]]) for case in cases])
+    features = embed(work, parts.backbone, cases, f"{split} cases")
     neighbours = parts.index.search(features, work.config.neighbours)
     foreignness = parts.sign.judge(parts.index, features)
-    return [
-        Evidence(
-            tuple(
-                opinion_of(specialist, probabilities[row[case.id]])
-                for specialist, probabilities, row in opinions
-            ),
-            tuple(found),
-            parts.neighbour_reliability,
-            foreign,
-        )
-        for case, found, foreign in zip(cases, neighbours, foreignness, strict=True)
-    ]
+    return assemble(opinions, neighbours, parts.neighbour_reliability, foreignness)
 
 
 # features, index -----------------------------------------------------------------------------------
@@ -136,26 +122,27 @@ def load_encoder(name: str) -> Backbone:
     return shared_backbone(DEFAULT_BACKBONE if name == "embedded" else name)
 
 
-def _embed(work: Work, backbone: Backbone, cases: Sequence[Case], what: str) -> NDArray[np.float32]:
+def embed(means: Means, backbone: Backbone, cases: Sequence[Case], what: str) -> NDArray[np.float32]:
+    """Pooled features of the cases' principal images, (n, channels), from the store or computed."""
     from gsco.specialists.features import extract
 
-    with work.stage(f"features of {what}", total=len(cases)) as step:
-        return extract(backbone, [case.image for case in cases], cache=work.cache, progress=step)
+    with means.stage(f"features of {what}", total=len(cases)) as step:
+        return extract(backbone, [case.image for case in cases], cache=means.cache, progress=step)
 
 
-def _index(
-    work: Work, train: Sequence[Case], dataset: str, backbone: Backbone, purged: frozenset[str]
+def build_index(
+    means: Means, train: Sequence[Case], dataset: str, backbone: Backbone, purged: frozenset[str]
 ) -> CaseIndex:
-    """The index of the training cases that were not purged."""
+    """The folder's index of the training cases that were not purged, made unless it is there."""
     from gsco.retrieval import CaseIndex
 
-    folder = work.folder.index
+    folder = means.folder.index
     if not (folder / "config.json").is_file():
-        features = _embed(work, backbone, train, "training cases")
+        features = embed(means, backbone, train, "training cases")
         index = CaseIndex.build(features, train, dataset=dataset, encoder=backbone.fingerprint).without(
             purged
         )
-        with work.folder.building(folder) as temporary:
+        with means.folder.building(folder) as temporary:
             index.save_pretrained(temporary)
     return CaseIndex.from_pretrained(folder, expect_encoder=backbone.fingerprint)
 
@@ -163,20 +150,27 @@ def _index(
 def _validation_features(work: Work, taught: Dataset, backbone: Backbone) -> NDArray[np.float32] | None:
     """Of the cases that images to be answered are compared with; None where they are those to be answered."""
     cases = [case for case in taught.split("val") if case.label is not None]
-    return _embed(work, backbone, cases, "val cases") if cases and work.config.split != "val" else None
+    return embed(work, backbone, cases, "val cases") if cases and work.config.split != "val" else None
 
 
 def _vote_reliability(work: Work, dataset: Dataset, backbone: Backbone, index: CaseIndex) -> float | None:
     """Balanced accuracy of the similar cases' vote on validation, as specialists' reliability is."""
-    from gsco.evaluation import metrics
-
     cases = [case for case in dataset.split("val") if case.label is not None]
     if not cases:
         return None
-    found = index.search(_embed(work, backbone, cases, "val cases"), work.config.neighbours)
-    votes = [Evidence(neighbours=similar).neighbour_choice(dataset.task.keys) for similar in found]
+    found = index.search(embed(work, backbone, cases, "val cases"), work.config.neighbours)
+    return vote_reliability(dataset, cases, found)
+
+
+def vote_reliability(
+    dataset: Dataset, cases: Sequence[Case], found: Sequence[tuple[Neighbour, ...]]
+) -> float:
+    """Balanced accuracy of the vote of each labelled case's neighbours, in [0, 1], six decimals."""
+    from gsco.evaluation import metrics
+
     truth = np.asarray(dataset.targets(cases), dtype=np.int64)
-    return round(metrics.balanced_accuracy(truth, np.asarray(votes), len(dataset.task.options)), 6)
+    votes = neighbour_choices(found, dataset.task.keys)
+    return round(metrics.balanced_accuracy(truth, votes, len(dataset.task.options)), 6)
 
 
 # specialists ---------------------------------------------------------------------------------------
@@ -184,61 +178,58 @@ def _vote_reliability(work: Work, dataset: Dataset, backbone: Backbone, index: C
 
 def _specialist(work: Work, dataset: Dataset, recipe: str) -> Specialist:
     """One specialist, trained unless it is there, and its predictions for val and the answered split."""
+    specialist = trained(work, dataset, recipe, seed=work.config.seed, quick=work.config.quick)
+    for split in dict.fromkeys(("val", work.config.split)):
+        cases = [case for case in dataset.split(split) if case.label is not None]
+        speak(work, specialist, cases, split, dataset.task.keys)
+    return specialist
+
+
+def trained(means: Means, dataset: Dataset, recipe: str, *, seed: int, quick: bool) -> Specialist:
+    """The folder's specialist of that recipe, trained unless it is there."""
     from gsco.specialists.registry import load_specialist, train_specialist
 
-    config, folder = work.config, work.folder.specialists / safe_name(recipe)
+    folder = means.folder.specialists / safe_name(recipe)
     if not (folder / "config.json").is_file():
-        with work.stage(f"specialist {recipe}") as step, work.folder.building(folder) as temporary:
+        with means.stage(f"specialist {recipe}") as step, means.folder.building(folder) as temporary:
             train_specialist(
                 recipe,
                 dataset,
-                cache=work.cache,
+                cache=means.cache,
                 out=temporary,
-                seed=config.seed,
-                quick=config.quick,
+                seed=seed,
+                quick=quick,
                 progress=lambda what, done, total: step(
                     done, total, what.removeprefix(f"{safe_name(recipe)}: ")
                 ),
             )
     # always as it stands on disk: a resumed run must not differ from an unbroken one by a rounding
-    specialist = load_specialist(folder, cache=work.cache)
-    for split in dict.fromkeys(("val", config.split)):
-        path = _predictions_path(work, specialist.name, split)
-        if not path.is_file():
-            cases = [case for case in dataset.split(split) if case.label is not None]
-            with work.stage(f"specialist {recipe} on {split}", total=len(cases)) as step:
-                probabilities = specialist.predict([case.image for case in cases])
-                _write_predictions(path, [case.id for case in cases], probabilities)
-                step(len(cases))
-    return specialist
+    return load_specialist(folder, cache=means.cache)
 
 
-def safe_name(recipe: str) -> str:
-    """A recipe as a file name (``texture_probe:resnet18`` → ``texture_probe-resnet18``)."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", recipe).strip("-.")
+def speak(
+    means: Means, specialist: Specialist, cases: Sequence[Case], split: str, keys: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """What a specialist says about a split's cases, (n, options), asked unless the folder has it.
 
-
-def _predictions_path(work: Work, name: str, split: str) -> Path:
-    return work.folder.predictions / f"{safe_name(name)}.{split}.npz"
-
-
-def _write_predictions(path: Path, ids: Sequence[str], probabilities: NDArray[np.float64]) -> None:
-    with storage_errors(path):
-        path.parent.mkdir(exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, ids=np.asarray(ids, dtype=np.str_), probabilities=probabilities)
-    write_atomic(path, buffer.getvalue())
-
-
-def _read_predictions(work: Work, name: str, split: str) -> tuple[list[str], NDArray[np.float64]]:
-    path = _predictions_path(work, name, split)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return [str(case_id) for case_id in stored["ids"]], stored["probabilities"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        raise RunError(
-            "is damaged or missing", where=str(path), remedy="Delete it and resume the run."
-        ) from None
+    Args:
+        means: folder, cache and progress.
+        specialist: with the task's options in any order.
+        cases: those asked about.
+        split: names the file.
+        keys: the task's options, the order of the columns.
+    """
+    path = predictions_path(means.folder, specialist.name, split)
+    if not path.is_file():
+        column = [specialist.options.index(key) for key in keys]
+        pieces = [np.zeros((0, len(keys)))]
+        with means.stage(f"specialist {specialist.name} on {split}", total=len(cases)) as step:
+            for start in range(0, len(cases), _BLOCK):
+                block = [case.image for case in cases[start : start + _BLOCK]]
+                pieces.append(specialist.predict(block)[:, column])
+                step(start + len(block))
+        write_predictions(path, [case.id for case in cases], np.concatenate(pieces))
+    return read_predictions(path)[1]
 
 
 def _judge(
@@ -252,7 +243,7 @@ def _judge(
     }
     rows: list[dict[str, Any]] = []
     for specialist, recipe in zip(specialists, work.config.specialists, strict=True):
-        ids, probabilities = _read_predictions(work, specialist.name, "val")
+        ids, probabilities = read_predictions(predictions_path(work.folder, specialist.name, "val"))
         truth = np.asarray([label[case_id] for case_id in ids], dtype=np.int64)
         choice = probabilities.argmax(axis=1)
         area = metrics.auc(truth, probabilities)

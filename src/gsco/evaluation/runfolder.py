@@ -318,8 +318,14 @@ class RunFolder:
                     stream.truncate(before)
                 raise
 
-    def recover_log(self, log: Path | None = None) -> list[dict[str, Any]]:
+    def recover_log(
+        self, log: Path | None = None, key: tuple[str, str] = ("case_id", "arm")
+    ) -> list[dict[str, Any]]:
         """Lines of the log (or another one), its torn end cut off; earlier damage is an error, not a guess.
+
+        Args:
+            log: the log; ``cases.jsonl`` when None.
+            key: the two fields that together stand once.
 
         Raises:
             RunError: a line before the last one is not JSON, or one case and arm stands twice.
@@ -338,7 +344,7 @@ class RunFolder:
             number = len(lines) + 1
             try:
                 line = json.loads(data[good:end])
-                key = (line["case_id"], line["arm"])
+                named = (line[key[0]], line[key[1]])
             except (ValueError, KeyError, TypeError):
                 if data.find(b"\n", end + 1) < 0 and end + 1 == len(data):
                     break  # the torn line itself, closed by a stray newline
@@ -347,13 +353,13 @@ class RunFolder:
                     where=str(log),
                     remedy="Start the run again in a new folder.",
                 ) from None
-            if key in seen:
+            if named in seen:
                 raise RunError(
-                    f"line {number} repeats case {key[0]!r}, arm {key[1]!r}",
+                    f"line {number} repeats case {named[0]!r}, {key[1]} {named[1]!r}",
                     where=str(log),
                     remedy="Start the run again in a new folder.",
                 )
-            seen.add(key)
+            seen.add(named)
             lines.append(line)
             good = end + 1
         if good < len(data):

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.progress import Reporter, Step
 from gsco.evaluation.runfolder import RunFolder
+
+
+class Means(Protocol):
+    """With what a part is made: a run's `Work`, or anything else that has these."""
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the part goes; locked."""
+        ...
+
+    @property
+    def cache(self) -> Path:
+        """Features and checkpoints."""
+        ...
+
+    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
+        """A stage that is shown."""
+        ...
 
 
 @dataclass(slots=True)

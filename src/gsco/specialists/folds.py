@@ -68,6 +68,7 @@ def out_of_fold(
     cache: Path,
     quick: bool = False,
     size: int | None = None,
+    pad: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float64]:
     """Calibrated probabilities for every training case from specialists that never saw it.
@@ -82,7 +83,7 @@ def out_of_fold(
         folds: how many.
         seed: of folds and training.
         cache: folder for features, checkpoints and finished folds.
-        quick, size: as for `gsco.specialists.train_specialist`.
+        quick, size, pad: as for `gsco.specialists.train_specialist`.
         progress: called with (what, done, in all).
 
     Returns:
@@ -93,7 +94,7 @@ def out_of_fold(
     """
     from gsco.specialists.registry import fit_specialist, training_job
 
-    job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, progress=progress)
+    job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, pad=pad, progress=progress)
     assigned = grouped_folds(_strata(job.train_targets), units_of(job.train), folds=folds, seed=seed)
     start = _starting_point(recipe)
     out = np.zeros((len(job.train), len(dataset.task.options)))
@@ -118,10 +119,13 @@ def _strata(targets: NDArray[np.int64]) -> NDArray[np.int64]:
 def _starting_point(recipe: str) -> str:
     """Hash of the backbone weights that a recipe starts from; ``random`` where it has none to start from."""
     from gsco.specialists.backbones import DEFAULT_BACKBONE, create_network, weights_mark
-    from gsco.specialists.registry import RECIPES
+    from gsco.specialists.registry import find_recipe
 
     name, _, backbone = recipe.partition(":")
-    if name not in RECIPES or not RECIPES[name].backbone:
+    entry = find_recipe(name)
+    if entry.origin != "gsco":
+        return entry.origin  # another version of the package may train otherwise
+    if not entry.backbone:
         return "random"
     model, learned = create_network(
         backbone or DEFAULT_BACKBONE, pretrained=True, scratch_ok=name == "finetuned"

@@ -16,6 +16,7 @@ from gsco.cases import Dataset
 from gsco.errors import DatasetError, ModelError
 from gsco.specialists.conformal import ConformalSets
 from gsco.specialists.machine import ONE_CPU, Machine
+from gsco.specialists.plugins import KINDS_GROUP, make_by_plugin, plugin_kind, plugins
 from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
 
 
@@ -28,12 +29,14 @@ class Recipe:
         summary: one line for a person.
         maker: ``module:function`` of ``(job, name, recipe, backbone or None) -> TrainedSpecialist``.
         backbone: whether ``name:backbone`` is understood.
+        origin: the package it comes from.
     """
 
     name: str
     summary: str
     maker: str
     backbone: bool = True
+    origin: str = "gsco"
 
 
 RECIPES: dict[str, Recipe] = {
@@ -94,6 +97,7 @@ _KINDS = {
     "linear": "gsco.specialists.linear:LinearProbe",
     "knn": "gsco.specialists.knn:NearestNeighbours",
     "network": "gsco.specialists.networks:NetworkSpecialist",
+    "onnx": "gsco.specialists.wrapped_onnx:OnnxSpecialist",
     "epochs_head": "gsco.specialists.epochs_head:EpochsHead",
     "plain_knn": "gsco.specialists.plain_knn:PlainNeighbours",
     "exported": "gsco.specialists.exported:ExportedSpecialist",
@@ -210,17 +214,41 @@ def missing_cases(dataset: Dataset) -> list[str]:
 def fit_specialist(recipe: str, job: TrainingJob) -> TrainedSpecialist:
     """Train one specialist for a prepared job; see `train_specialist`."""
     base, _, backbone = recipe.partition(":")
-    entry = RECIPES.get(base)
-    if entry is None:
-        raise ModelError(f"no recipe {base!r}", remedy=f"Choose one of: {', '.join(RECIPES)}.")
+    entry = find_recipe(base)
     if backbone and not entry.backbone:
         raise ModelError(f"recipe {base!r} takes no backbone", remedy=f"Write {base!r} alone.")
     if not job.val:
         job.say(f"{base}: no validation cases, so no calibration", 0, 1)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", recipe.replace(":", "-")).strip("-.")
+    name = safe_name(recipe)
     with np.errstate(under="ignore"):
+        if base not in RECIPES:
+            return make_by_plugin(plugins()[base], job, name, recipe, backbone or None)
         made: TrainedSpecialist = _resolve(entry.maker)(job, name, recipe, backbone or None)
     return made
+
+
+def safe_name(recipe: str) -> str:
+    """A recipe as a file name and a specialist's name (``knn:resnet18`` → ``knn-resnet18``)."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", recipe).strip("-.")
+
+
+def all_recipes() -> dict[str, Recipe]:
+    """`RECIPES` and those of other packages, by name; a name of this package is never replaced."""
+    others = {
+        plugin.name: Recipe(plugin.name, f"from {plugin.package}", plugin.target, origin=plugin.package)
+        for plugin in plugins().values()
+    }
+    return {**others, **RECIPES}
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name, without a backbone; ModelError that lists what there is."""
+    if name in RECIPES:
+        return RECIPES[name]
+    known = all_recipes()
+    if name not in known:
+        raise ModelError(f"no recipe {name!r}", remedy=f"Choose one of: {', '.join(sorted(known))}.")
+    return known[name]
 
 
 def load_specialist(folder: Path | str, *, cache: Path | None = None) -> TrainedSpecialist:
@@ -235,7 +263,7 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
     """
     folder = Path(folder)
     config = read_config(folder)
-    kind: type[TrainedSpecialist] = _resolve(_KINDS[config["kind"]])
+    kind = _class_of(config["kind"])
     tensors = kind._read(folder)
     try:
         base = {
@@ -288,13 +316,24 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"is not a specialist{f' but a {what} model' if what else ''}", where=str(folder), remedy=remedy
         )
-    if config.get("version") != 1 or config.get("kind") not in _KINDS:
+    if config.get("version") != 1 or not _is_known(config.get("kind")):
         raise ModelError(
             f"has the unknown kind {config.get('kind')!r}, version {config.get('version')!r}",
             where=str(folder),
-            remedy="Upgrade gsco, or train it again.",
+            remedy="Upgrade gsco, install the package that brings it, or train it again.",
         )
     return config
+
+
+def _is_known(kind: Any) -> bool:
+    return kind in _KINDS or kind in plugins(KINDS_GROUP)
+
+
+def _class_of(kind: str) -> type[TrainedSpecialist]:
+    if kind not in _KINDS:
+        return plugin_kind(kind)
+    own: type[TrainedSpecialist] = _resolve(_KINDS[kind])
+    return own
 
 
 def _resolve(path: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gsco.cases import Dataset
-from gsco.collaboration.evidence import Evidence
+from gsco.collaboration import Evidence, assemble, neighbour_choices, similar_to_known
 from gsco.specialists import Opinion
 
 Progress = Callable[[str, int, int], None]
@@ -74,23 +74,12 @@ def out_of_fold_evidence(
     for recipe in recipes:
         p = out_of_fold(recipe, dataset, folds=folds, seed=seed, cache=cache, progress=progress)
         reliability = float(balanced_accuracy_score(truth, p.argmax(axis=1)))
-        voices.append((recipe.replace(":", "-"), p, reliability))
+        name = recipe.replace(":", "-")
+        voices.append([Opinion(name, tuple(map(float, row)), reliability) for row in p])
     backbone = load_backbone()
     embeddings = extract(backbone, [case.image for case in train], cache=cache)
     index = CaseIndex.build(embeddings, train, dataset=dataset.name, encoder=backbone.fingerprint)
-    found = index.search(
-        embeddings,
-        k,
-        exclude=[case.id for case in train],
-        exclude_clusters=[[unit for unit in (case.patient_id, case.group) if unit] for case in train],
-    )
-    votes = [Evidence(neighbours=similar).neighbour_choice(dataset.task.keys) for similar in found]
-    vote_reliability = float(balanced_accuracy_score(truth, votes))
-    return {
-        case.id: Evidence(
-            tuple(Opinion(name, tuple(map(float, p[i])), reliability) for name, p, reliability in voices),
-            found[i],
-            vote_reliability,
-        )
-        for i, case in enumerate(train)
-    }
+    found = similar_to_known(index, embeddings, train, k)
+    votes = neighbour_choices(found, dataset.task.keys)
+    evidence = assemble(voices, found, float(balanced_accuracy_score(truth, votes)))
+    return {case.id: known for case, known in zip(train, evidence, strict=True)}

@@ -16,8 +16,8 @@ from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import Evidence
 from gsco.errors import RunError, UserError
 from gsco.generalist.records import Record, read_records, write_records
+from gsco.retrieval.likeness import group_alike
 from gsco.teaching.curriculum import make_records
-from gsco.teaching.likeness import group_alike
 from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
 from gsco.teaching.shares import Shares, only_known
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.specialist import compare, evaluate, explain, export, importing, train
+from gsco.cli.specialist import compare, evaluate, explain, export, importing, recipes, train
 
 app = typer.Typer(
     help="Specialists: train, evaluate, compare, explain, export and import them.",
@@ -12,6 +12,7 @@ app = typer.Typer(
     epilog="Example:  gsco specialist train --data my_dataset --preset balanced",
 )
 
+app.command("recipes", epilog=recipes.EXAMPLE)(recipes.recipes)
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)

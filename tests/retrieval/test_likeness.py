@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from gsco.cases import Case, Dataset, ImageRef, Option, Task, load_dataset, units_of
+from gsco.retrieval.likeness import group_alike
 from gsco.teaching.held_back import held_back
-from gsco.teaching.likeness import group_alike
 
 TASK = Task("diagnosis", "x", (Option("a", "a"), Option("b", "b")))
 

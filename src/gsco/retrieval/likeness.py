@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from gsco.cases import Case, Dataset
 from gsco.cases.splits import UnionFind
+from gsco.retrieval.leakage import check_leakage
 
 Progress = Callable[[int, int], None]
 
@@ -34,8 +35,6 @@ def group_alike(
     Returns:
         The same datasets in the same order. Cases that share a patient or a group stay together.
     """
-    from gsco.retrieval import check_leakage
-
     known = {
         f"{number}/{case.id}": (number, case)
         for number, dataset in enumerate(datasets)
