@@ -32,7 +32,7 @@ from gsco.cases import ImageRef, load_dataset, load_image
 from gsco.embedded import cache_home
 from gsco.errors import ModelError
 from gsco.specialists.registry import training_job
-from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
 CXR_NIH = {"no_finding": (), "pneumonia": ("Pneumonia", "Consolidation", "Infiltration")}
 """Option → pathologies of TorchXRayVision; none for the option that means none of them."""
@@ -90,11 +90,7 @@ class XrvSpecialist(TrainedSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         state = {key: torch.from_numpy(np.array(value)) for key, value in tensors.items()}
         return cls(**base, **config, state=state)

@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from gsco.cases import Dataset, ImageRef, load_dataset
+from gsco.cases import Dataset, ImageRef, load_dataset, load_image
 from gsco.cases.phantoms import draw_phantom, sample_spec
 from gsco.errors import LabelError, ModelError
 from gsco.specialists import TrainedSpecialist, train_specialist
@@ -274,3 +274,16 @@ def test_a_padded_picture_is_cut_out_of_the_map() -> None:
     assert y < 12
     assert x < 12
     assert found.max() == 1
+
+
+def test_a_head_on_a_frozen_network_is_explained_as_the_network_it_makes(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    made = train_specialist("linearProbing:resnet18", dataset, cache=tmp_path, size=28, pad=96, quick=True)
+    image = dataset.cases[0].image
+    network = made.plain_network()  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        logits = network(made.backbone.transform(load_image(image))[None])  # type: ignore[attr-defined]
+    np.testing.assert_allclose(logits[0].numpy(), made.logits([image])[0], atol=1e-4)
+    found = heatmap(made, image)
+    assert (found.method, found.values.shape) == ("grad-cam", (24, 24))

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from gsco.specialists.backbones import frozen_network
 from gsco.specialists.calibration import as_probabilities, log_loss
 from gsco.specialists.heads import FeatureSpecialist, images_of
 from gsco.specialists.schedule import Schedule
-from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
 
 class EpochsHead(FeatureSpecialist):
@@ -46,16 +47,25 @@ class EpochsHead(FeatureSpecialist):
         # one row at a time, so that no number depends on which images are asked about together
         return np.stack([self.weight @ row + self.bias for row in features]).astype(np.float64)
 
+    def plain_network(self) -> nn.Module:
+        """The network with this head for its last layer, in eval mode, with nothing fused."""
+        model, _ = frozen_network(
+            self.backbone_name, pretrained=True, scratch_ok=True, side=self.pad or self.size
+        )
+        layer = nn.Linear(self.weight.shape[1], len(self.options))
+        layer.load_state_dict({"weight": torch.from_numpy(self.weight), "bias": torch.from_numpy(self.bias)})
+        last = model.get_classifier()
+        parent, _, leaf = next(n for n, module in model.named_modules() if module is last).rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer)
+        network: nn.Module = model.eval()
+        return network
+
     def _tensors(self) -> dict[str, NDArray[Any]]:
         return {"weight": self.weight, "bias": self.bias}
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         made = cls(**cls._arguments(base, config, cache))
         made.weight, made.bias = tensors["weight"], tensors["bias"]

@@ -16,7 +16,7 @@ from gsco.errors import ModelError
 from gsco.specialists.features import decoded
 from gsco.specialists.preparation import stretched
 from gsco.specialists.runtimes import FILES, open_graph
-from gsco.specialists.trained import TrainedSpecialist, card
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, card
 
 _BLOCK = 4  # pictures a call; a fixed block makes a number independent of how many are asked about
 
@@ -144,11 +144,7 @@ class ExportedSpecialist(TrainedSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         settings = dict(config)
         files = {}

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from gsco.cases import ImageRef
 from gsco.cases.images import load_image
 from gsco.errors import LabelError, ModelError
+from gsco.specialists.backbones import Backbone
+from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.features import extract
 from gsco.specialists.heads import FeatureSpecialist
 from gsco.specialists.knn import NearestNeighbours
@@ -116,9 +118,16 @@ class Explainer(ABC):
 
     def _inner(self) -> float:
         """Side of the picture as a share of the network's input, which is padded around it."""
+        eye = self._eye()
+        return float(eye.size / (eye.pad or eye.size))
+
+    def _eye(self) -> Backbone:
+        """The network that pictures go into."""
         specialist = self.specialist
-        backbone = specialist.network if isinstance(specialist, NetworkSpecialist) else specialist.backbone
-        return float(backbone.size / (backbone.pad or backbone.size))
+        found: Backbone = (
+            specialist.network if isinstance(specialist, NetworkSpecialist) else specialist.backbone
+        )
+        return found
 
 
 def heatmap(specialist: Specialist, image: ImageRef, option: str | None = None) -> Heatmap:
@@ -143,7 +152,7 @@ def heatmap(specialist: Specialist, image: ImageRef, option: str | None = None) 
 
 def explainer(specialist: Specialist) -> Explainer:
     """What makes heat maps of this specialist, for more than one image; ModelError where it has none."""
-    if isinstance(specialist, NetworkSpecialist):
+    if isinstance(specialist, NetworkSpecialist | EpochsHead):
         return NetworkExplainer(specialist)
     if isinstance(specialist, FeatureSpecialist) and specialist.features == "texture":
         raise ModelError(
@@ -165,7 +174,7 @@ class NetworkExplainer(Explainer):
 
     method = "grad-cam"
 
-    def __init__(self, specialist: NetworkSpecialist) -> None:
+    def __init__(self, specialist: NetworkSpecialist | EpochsHead) -> None:
         from gsco.specialists.gradcam import GradCAM
 
         super().__init__(specialist)
@@ -173,7 +182,7 @@ class NetworkExplainer(Explainer):
 
     def evidence(self, image: ImageRef, option: int) -> NDArray[np.floating[Any]]:
         """Positive evidence, (h, w)."""
-        pixels = self.specialist.network.transform(load_image(image))[None].contiguous()
+        pixels = self._eye().transform(load_image(image))[None].contiguous()
         grid: NDArray[np.floating[Any]] = self._gradcam.grid(pixels, option).numpy()
         return grid
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gsco.cases import units_of
 from gsco.specialists.calibration import class_weights, log_loss, sigmoid
 from gsco.specialists.heads import FeatureSpecialist, images_of
-from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
 COUNTS = (5, 10, 20, 40)
 """Numbers of neighbours that are tried."""
@@ -120,11 +120,7 @@ class NearestNeighbours(FeatureSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         made = cls(**cls._arguments(base, config, cache))
         made.mean, made.bank, made.labels = tensors["mean"], tensors["bank"], tensors["labels"]

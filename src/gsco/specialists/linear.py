@@ -14,7 +14,7 @@ from gsco.errors import DatasetError
 from gsco.specialists.calibration import class_weights, log_loss, softmax
 from gsco.specialists.folds import grouped_folds
 from gsco.specialists.heads import FeatureSpecialist, images_of, standardise
-from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
 GRID = (3e-3, 1e-2, 3e-2, 1e-1)
 """Inverse penalties that are tried in this order, on standardised features, while the loss still falls."""
@@ -67,11 +67,7 @@ class LinearProbe(FeatureSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         made = cls(**cls._arguments(base, config, cache))
         made.mean, made.inverse = tensors["mean"], tensors["inverse"]

@@ -19,7 +19,7 @@ from gsco.specialists.features import decoded, extract
 from gsco.specialists.heads import images_of, standardise
 from gsco.specialists.linear import fit_logistic
 from gsco.specialists.schedule import Schedule
-from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 from gsco.specialists.training import train_network
 
 SMALL_CNN = "small_cnn"
@@ -158,11 +158,7 @@ class NetworkSpecialist(TrainedSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         made = cls(**base, **config)
         made._state = tensors

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.specialists.heads import FeatureSpecialist, images_of
-from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
 _PRIOR = 0.1
 """Votes that every option (for labels: each of yes and no) has from the start, so that none is impossible."""
@@ -62,11 +62,7 @@ class PlainNeighbours(FeatureSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         made = cls(**cls._arguments(base, config, cache), k=int(config["k"]))
         made.bank, made.labels = tensors["bank"], tensors["labels"]

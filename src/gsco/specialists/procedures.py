@@ -13,6 +13,7 @@ computed once. So dropout and batch norm before the head are those of inference.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -102,39 +103,34 @@ def from_scratch_28(job: TrainingJob, name: str, recipe: str, architecture: str 
 
 def linear_probing(job: TrainingJob, name: str, recipe: str, architecture: str | None) -> TrainedSpecialist:
     """The last layer alone trained as in the benchmark, on features computed once."""
-    architecture = architecture or DEFAULT_BACKBONE
-    size, pad = geometry(job, architecture)
-    head = EpochsHead(
-        name=name,
-        recipe=recipe,
-        options=job.options,
-        features="prelogits",
-        backbone_name=architecture,
-        size=size,
-        pad=pad,
-        cache=job.cache,
-        multi_label=job.multi_label,
-    )
-    return head.fit(job, medmnist_plus(size, pad, quick=job.quick))
+    seen = _what_the_last_layer_sees(job, name, recipe, architecture)
+    schedule = medmnist_plus(seen["size"], seen["pad"], quick=job.quick)
+    return EpochsHead(**seen).fit(job, schedule)
 
 
 def k_nearest(job: TrainingJob, name: str, recipe: str, architecture: str | None) -> TrainedSpecialist:
     """The vote of the 11 nearest training cases, by the Euclidean distance of what the last layer sees."""
+    seen = _what_the_last_layer_sees(job, name, recipe, architecture)
+    return PlainNeighbours(k=NEIGHBOURS, **seen).fit(job)
+
+
+def _what_the_last_layer_sees(
+    job: TrainingJob, name: str, recipe: str, architecture: str | None
+) -> dict[str, Any]:
+    """The arguments of a head on the features that the network's own last layer would see."""
     architecture = architecture or DEFAULT_BACKBONE
     size, pad = geometry(job, architecture)
-    vote = PlainNeighbours(
-        name=name,
-        recipe=recipe,
-        options=job.options,
-        features="prelogits",
-        backbone_name=architecture,
-        size=size,
-        pad=pad,
-        cache=job.cache,
-        multi_label=job.multi_label,
-        k=NEIGHBOURS,
-    )
-    return vote.fit(job)
+    return {
+        "name": name,
+        "recipe": recipe,
+        "options": job.options,
+        "features": "prelogits",
+        "backbone_name": architecture,
+        "size": size,
+        "pad": pad,
+        "cache": job.cache,
+        "multi_label": job.multi_label,
+    }
 
 
 def _network(

@@ -30,6 +30,8 @@ from gsco.specialists.machine import ONE_CPU, Machine
 
 FORMAT = "gsco-specialist"
 Progress = Callable[[str, int, int], None]
+Fields = dict[str, Any]
+Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,7 @@ class TrainedSpecialist(ABC):
     @classmethod
     @abstractmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         """Rebuild from what `_config` and `_tensors` gave; `base` holds the constructor's arguments."""
 

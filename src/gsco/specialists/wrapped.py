@@ -14,7 +14,7 @@ from gsco.cases import ImageRef, load_image
 from gsco.errors import ModelError
 from gsco.specialists.backbones import DEFAULT_BACKBONE
 from gsco.specialists.heads import FeatureSpecialist, images_of
-from gsco.specialists.trained import TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -101,11 +101,7 @@ class CallableSpecialist(TrainedSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         raise ModelError(f"a specialist of kind {cls.kind!r} cannot be read from a folder")
 
@@ -201,11 +197,7 @@ class SklearnSpecialist(FeatureSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         made = cls(**cls._arguments(base, config, cache))
         made.known, made.labels = tensors["known"], tensors["labels"]

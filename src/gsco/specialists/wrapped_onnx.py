@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gsco.cases import ImageRef, load_image
 from gsco.errors import ModelError
 from gsco.specialists.onnx_session import OnnxSession
-from gsco.specialists.trained import TrainedSpecialist
+from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist
 from gsco.specialists.wrapped import log_probabilities
 
 Output = Literal["logits", "probabilities"]
@@ -136,10 +136,6 @@ class OnnxSpecialist(TrainedSpecialist):
 
     @classmethod
     def _restore(
-        cls,
-        base: dict[str, Any],
-        config: dict[str, Any],
-        tensors: dict[str, NDArray[Any]],
-        cache: Path | None,
+        cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
         return cls(tensors["onnx"].tobytes(), **base, **config)
