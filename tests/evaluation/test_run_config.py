@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gsco.cases import Case, Dataset, ImageRef, Option, Task
@@ -25,6 +25,7 @@ configs = st.builds(
 
 
 @given(configs)
+@example(RunConfig(data="~nobody-of-that-name/x", generalist="~nobody-of-that-name"))
 def test_a_config_survives_its_file(tmp_path_factory: pytest.TempPathFactory, config: RunConfig) -> None:
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")

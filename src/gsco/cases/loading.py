@@ -14,6 +14,7 @@ from gsco.cases.folder import FILES, load_folder
 from gsco.cases.imagefolder import load_imagefolder
 from gsco.cases.images import load_image
 from gsco.cases.medmnist import load_npz
+from gsco.cases.paths import expanded
 from gsco.cases.splits import check_ids, check_splits
 from gsco.errors import DatasetError, ImageError, UserError
 
@@ -93,7 +94,7 @@ def find_dataset(name: str) -> Path | None:
         return None
     places = []
     if os.environ.get("GSCO_DATA"):
-        data = Path(os.environ["GSCO_DATA"]).expanduser()
+        data = expanded(os.environ["GSCO_DATA"])
         places += [data / name, data / f"{name}.npz", data / "medmnist" / f"{name}.npz"]
     places.append(Path.home() / ".medmnist" / f"{name}.npz")
     return next((place for place in places if place.exists()), None)
@@ -124,7 +125,7 @@ def find_broken(
 
 
 def _existing(source: Path | str) -> Path:
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists():
         return path
     found = find_dataset(str(source))

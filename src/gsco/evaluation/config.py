@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gsco.cases import find_dataset
+from gsco.cases.paths import expanded
 from gsco.errors import RunError
 from gsco.evaluation.runfolder import normal_path
 
@@ -84,7 +85,7 @@ class RunConfig(BaseModel):
     @field_validator("data")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        path = value.expanduser()
+        path = expanded(value)
         if not path.exists():
             path = find_dataset(str(value)) or path
         return normal_path(path)
@@ -99,7 +100,7 @@ class RunConfig(BaseModel):
     @field_validator("generalist", "backbone")
     @classmethod
     def _absolute_where_a_folder(cls, value: str) -> str:
-        return str(normal_path(Path(value))) if Path(value).expanduser().is_dir() else value
+        return str(normal_path(Path(value))) if expanded(value).is_dir() else value
 
     @field_validator("specialists", "arms", "allow_leakage")
     @classmethod

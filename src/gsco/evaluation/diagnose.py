@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.cases import Case, ImageRef, Option, Task
+from gsco.cases.paths import expanded
 from gsco.collaboration import (
     CALIBRATED,
     GENERALIST_ARMS,
@@ -174,7 +175,7 @@ def diagnose(
     if arm is not None and arm not in (*GENERALIST_ARMS, CALIBRATED):
         known = ", ".join((*GENERALIST_ARMS, CALIBRATED))
         raise RunError(f"no arm {arm!r}", remedy=f"Choose one of: {known}.")
-    ref = ImageRef(Path(image).expanduser())
+    ref = ImageRef(expanded(image))
     load_image(ref)  # a broken image is told before anything is loaded for it
     folder, say = RunFolder(Path(run)), progress or Silent()
     config = RunConfig.from_yaml(folder.config)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsco.cases.hashing import file_hash
+from gsco.cases.paths import expanded
 from gsco.errors import ModelError, UserError
 from gsco.evaluation.parts import check_recipes
 from gsco.evaluation.runfolder import normal_path
@@ -80,7 +81,7 @@ def resolve(
 def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -> Asked:
     from gsco.specialists.registry import read_config, safe_name
 
-    folder = Path(given).expanduser()
+    folder = expanded(given)
     if not folder.is_dir():
         recipe = str(given)
         if isinstance(given, Path) or "/" in recipe.partition(":")[0]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsco.cases import Case, ImageRef, load_image
+from gsco.cases.paths import expanded
 from gsco.errors import ModelError
 from gsco.evaluation.progress import Reporter
 from gsco.evaluation.report.cards import disagreements
@@ -111,7 +112,7 @@ def save_heatmaps(path: Path, diagnosis: Diagnosis) -> None:
     from gsco.specialists.overlays import save_figure
 
     names = {option.key: option.name for option in diagnosis.options}
-    image = Path(diagnosis.image).expanduser()
+    image = expanded(diagnosis.image)
     save_figure(path, load_image(ImageRef(image)), diagnosis.heatmaps, title=image.name, names=names)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gsco.cases.paths import expanded
 from gsco.errors import RunError, StorageError
 
 try:
@@ -117,7 +118,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def normal_path(path: Path) -> Path:
     """An absolute path without ``~``, ``.`` and ``..``; links are kept."""
-    return Path(os.path.normpath(path.expanduser().absolute()))
+    return Path(os.path.normpath(expanded(path).absolute()))
 
 
 def dump_json(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gsco.cases.paths import expanded
 from gsco.errors import ModelError
 from gsco.generalist.base import Generalist
 
@@ -27,7 +28,7 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
         from gsco.generalist.scripted import ScriptedGeneralist
 
         return ScriptedGeneralist(spec.removeprefix("scripted:"))
-    folder = Path(spec).expanduser()
+    folder = expanded(spec)
     if spec == "nano" or (folder / "adapter_config.json").exists():
         from gsco.generalist.nano.assemble import check_adapter
 

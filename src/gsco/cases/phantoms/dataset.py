@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gsco.cases.case import Split
+from gsco.cases.paths import expanded
 from gsco.cases.phantoms.findings import FINDINGS, FindingKind, readable_name
 from gsco.cases.phantoms.scanner import SCANNERS
 from gsco.cases.phantoms.spec import PhantomSpec, sample_spec
@@ -76,7 +77,7 @@ def generate_phantoms(
         DatasetError: for arguments out of range, or a folder that holds something else.
         StorageError: where the folder cannot be written.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = expanded(folder).resolve()
     _check(folder, n, size, scanners)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:

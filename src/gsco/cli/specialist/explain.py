@@ -23,12 +23,13 @@ def explain(
 ) -> None:
     """Draw a heat map: which places of the image speak for an option. Not a medical device."""
     from gsco.cases import ImageRef, load_image
+    from gsco.cases.paths import expanded
     from gsco.cli.console import RESEARCH_ONLY, print_json, stdout
     from gsco.specialists import load_specialist
     from gsco.specialists.heatmaps import heatmap
     from gsco.specialists.overlays import save_figure
 
-    ref = ImageRef(image.expanduser())
+    ref = ImageRef(expanded(image))
     picture = load_image(ref)  # a broken image is told before anything is loaded for it
     found = heatmap(load_specialist(folder), ref, option)
     target = out or ref.path.with_name(f"{ref.path.name}.heat.png")
