@@ -142,6 +142,28 @@ def test_every_case_has_a_line_and_training_cases_are_out_of_fold(
     np.testing.assert_allclose(said, expected, atol=1e-7)
 
 
+def test_what_a_word_is_worth_is_read_from_the_same_kind_of_words(
+    built: tuple[Path, dict[str, Any], Counter[str]], shapes: Dataset
+) -> None:
+    """Of a training case, from the out-of-fold answers; of a new one, what the specialist's folder says."""
+    from gsco.specialists.calibration import class_reliability
+
+    out, record, _ = built
+    evidence, train = read_evidence(out), shapes.split("train")
+    said = np.asarray([evidence[case.id].opinions[0].probabilities for case in train])
+    shares = class_reliability(said, shapes.targets(train))
+    for case in train:
+        opinion = evidence[case.id].opinions[0]
+        np.testing.assert_allclose(opinion.class_reliability or (), shares, atol=1e-6)
+        assert evidence[case.id].foreignness is None
+    assert sum(evidence[case.id].opinions[0].abstains for case in train) == 4  # of 24, the surest 80 % are 20
+    specialist = load_specialist(out / "specialists" / record["specialists"][0]["name"])
+    for case in shapes.split("test"):
+        opinion = evidence[case.id].opinions[0]
+        np.testing.assert_allclose(opinion.class_reliability or (), specialist.class_reliability or ())
+        assert evidence[case.id].foreignness is not None
+
+
 def test_no_training_case_is_told_about_itself_its_patient_or_a_copy(
     built: tuple[Path, dict[str, Any], Counter[str]], shapes: Dataset
 ) -> None:

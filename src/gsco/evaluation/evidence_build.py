@@ -25,6 +25,7 @@ from gsco.evaluation.environment import describe_environment, set_threads
 from gsco.evaluation.evidence_folder import KEY, LOG, RECORD, SCHEMA, evidence_line
 from gsco.evaluation.evidence_leakage import find_leakage, known_cases, with_groups
 from gsco.evaluation.evidence_voices import Asked, resolve
+from gsco.evaluation.foreign import settle_sign
 from gsco.evaluation.parts import build_index, embed, load_encoder, speak, trained, vote_reliability
 from gsco.evaluation.predictions import predictions_path, read_predictions, write_predictions
 from gsco.evaluation.progress import Reporter, Silent, Step
@@ -250,7 +251,6 @@ def _opinions(
     means: _Means, dataset: Dataset, taught: Dataset, asked: Asked, settings: _Settings
 ) -> dict[Split, list[Opinion]]:
     """What one specialist says about each case of each split, and how reliable that is."""
-    from gsco.evaluation.metrics import balanced_accuracy
     from gsco.specialists.registry import load_specialist
 
     keys, train = dataset.task.keys, known_cases(dataset, "train")
@@ -264,10 +264,20 @@ def _opinions(
         else speak(means, specialist, known_cases(dataset, split), split, keys)
         for split in SPLITS
     }
-    truth = np.asarray(dataset.targets(train), dtype=np.int64)
-    fresh = round(balanced_accuracy(truth, rows["train"].argmax(axis=1), len(keys)), 6)
     said = {split: [opinion_of(specialist, row) for row in rows[split]] for split in SPLITS}
-    return {**said, "train": [replace(opinion, reliability=fresh) for opinion in said["train"]]}
+    return {**said, "train": _out_of_fold_opinions(asked.name, rows["train"], dataset.targets(train))}
+
+
+def _out_of_fold_opinions(name: str, rows: NDArray[np.float64], targets: Sequence[int]) -> list[Opinion]:
+    """Opinions about training cases; how reliable they are is read from these very answers."""
+    from gsco.evaluation.metrics import balanced_accuracy
+    from gsco.specialists.calibration import class_reliability
+    from gsco.specialists.conformal import ANSWERED, cut_of_share
+
+    truth = np.asarray(targets, dtype=np.int64)
+    overall = round(balanced_accuracy(truth, rows.argmax(axis=1), rows.shape[1]), 6)
+    shares, below = class_reliability(rows, truth), cut_of_share(rows.max(axis=1), ANSWERED)
+    return [Opinion(name, tuple(map(float, row)), overall, shares, bool(row.max() < below)) for row in rows]
 
 
 def _stated(opinions: Sequence[Opinion]) -> float | None:
@@ -321,8 +331,11 @@ def _write_lines(
     """
     log = means.folder.path / LOG
     written = [(line["split"], line["case_id"]) for line in means.folder.recover_log(log, KEY)]
-    found = {split: _similar(means, dataset, split, index, encoder, settings) for split in SPLITS}
+    seen = {split: _features(means, dataset, split, encoder) for split in SPLITS}
+    found = {split: _similar(dataset, split, index, seen[split], settings) for split in SPLITS}
     counted = {case.id for case in taught if case.label is not None}
+    kept = [i for i, case in enumerate(known_cases(dataset, "val")) if case.id in counted]
+    sign = settle_sign(means.folder, index, lambda: seen["val"][kept] if kept else None)
     judged = [
         (case, near)
         for case, near in zip(known_cases(dataset, "val"), found["val"], strict=True)
@@ -347,7 +360,9 @@ def _write_lines(
         for split in SPLITS:
             fresh = split == "train"
             vote = votes["reliability_out_of_fold" if fresh else "reliability"]
-            evidence = assemble([said[split] for said in opinions], found[split], vote)
+            # a known case is never foreign; of a new one it is asked
+            foreign = None if fresh or not len(seen[split]) else sign.judge(index, seen[split])
+            evidence = assemble([said[split] for said in opinions], found[split], vote, foreign)
             pairs = list(zip(known_cases(dataset, split), evidence, strict=True))
             for start in range(0, len(pairs), _LINES):
                 block = pairs[start : start + _LINES]
@@ -358,19 +373,21 @@ def _write_lines(
     return votes
 
 
+def _features(means: _Means, dataset: Dataset, split: Split, encoder: Backbone) -> NDArray[np.float32]:
+    """Pooled features of the cases of a split, (n, channels)."""
+    cases = known_cases(dataset, split)
+    if not cases:
+        return np.zeros((0, encoder.channels), dtype=np.float32)
+    return embed(means, encoder, cases, f"{split} cases")
+
+
 def _similar(
-    means: _Means,
-    dataset: Dataset,
-    split: Split,
-    index: CaseIndex,
-    encoder: Backbone,
-    settings: _Settings,
+    dataset: Dataset, split: Split, index: CaseIndex, features: NDArray[np.float32], settings: _Settings
 ) -> list[tuple[Neighbour, ...]]:
     """The neighbours of each case of a split; of a training case none that it stands together with."""
     cases = known_cases(dataset, split)
     if not cases:
         return []
-    features = embed(means, encoder, cases, f"{split} cases")
     if split == "train":
         return similar_to_known(index, features, cases, settings.neighbours)
     return index.search(features, settings.neighbours)

@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from gsco.collaboration import CALIBRATED, Arbiter, Evidence, Spoken, Temperature, voices_of
+from gsco.collaboration import (
+    CALIBRATED,
+    Arbiter,
+    Evidence,
+    Spoken,
+    Temperature,
+    similar_to_known,
+    voices_of,
+)
 from gsco.collaboration.pool import NEIGHBOURS, Floats
 from gsco.evaluation.arm_words import fullest_arm
 from gsco.evaluation.logline import pooled_line, read_evidence
@@ -117,12 +125,7 @@ def out_of_fold_evidence(work: Work, parts: Parts) -> Spoken:
             )
     with work.stage("features of training cases", total=len(train)) as step:
         features = extract(parts.backbone, [case.image for case in train], cache=work.cache, progress=step)
-    found = parts.index.search(
-        features,
-        config.neighbours,
-        exclude=[case.id for case in train],
-        exclude_clusters=[[unit for unit in (case.patient_id, case.group) if unit] for case in train],
-    )
+    found = similar_to_known(parts.index, features, train, config.neighbours)
     keys = dataset.task.keys
     even = {NEIGHBOURS: np.full(len(keys), 1 / len(keys))}
     votes = [{**even, **voices_of(Evidence(neighbours=near), keys)}[NEIGHBOURS] for near in found]
