@@ -92,7 +92,8 @@ def train_network(
     if saved is not None:
         model.load_state_dict(saved["model"])
         engine.optimiser.load_state_dict(saved["optimiser"])
-        average, best, start = saved["average"], saved["best"], int(saved["epoch"])
+        best, start = saved["best"], int(saved["epoch"])
+        average = saved["average"] if schedule.average else _copy(model.state_dict())
     for epoch in range(start, epochs):
         if schedule.patience is not None and job.val and epoch - best["epoch"] >= schedule.patience:
             break
@@ -130,7 +131,9 @@ def train_network(
         start = epoch + 1
         if job.machine.is_first:
             state = {"model": model.state_dict(), "optimiser": engine.optimiser.state_dict()}
-            _write(path, {**state, "average": average, "best": best, "epoch": start})
+            if schedule.average:
+                state["average"] = average
+            _write(path, {**state, "best": best, "epoch": start})
     job.say(f"{what}: trained", epochs, epochs)
     kept = {key: value.cpu() for key, value in best["state"].items()}
     return Trained(kept, start, int(best["epoch"]), float(best["figure"]), path)
