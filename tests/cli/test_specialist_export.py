@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from gsco.cli import main
+from gsco.evaluation.reference_results import read_results
+from gsco.specialists.checkpoints import CheckpointName
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -48,6 +50,16 @@ def test_a_table_for_people(specialist: Path, tmp_path: Path, capsys: pytest.Cap
     shown = capsys.readouterr()
     assert "largest difference of a probability" in shown.out
     assert "phantoms" in shown.out
+
+
+def test_the_references_files(
+    specialist: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert called(specialist, "--to", "reference", "--data", phantom_folder, "--out", out) == 0
+    checkpoint, results = map(Path, capsys.readouterr().out.split())
+    assert CheckpointName.parse(checkpoint.name).dataset == "phantom_cxr"
+    assert read_results(results).checkpoint == checkpoint.name
 
 
 def test_mistakes_are_one_line(

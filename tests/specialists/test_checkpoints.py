@@ -100,6 +100,12 @@ def test_what_is_written_is_what_the_references_script_loads(dataset: Dataset, t
     model.load_state_dict(torch.load(path, weights_only=True))
     again = import_checkpoint(path, dataset=replace(dataset, cases=dataset.split("train")))
     np.testing.assert_array_equal(again.state_dict()["fc.weight"], made.state_dict()["fc.weight"])  # type: ignore[attr-defined]
+    probe = train_specialist("linearProbing:resnet18", dataset, cache=tmp_path, size=24, pad=224, quick=True)
+    path = export_checkpoint(probe, tmp_path, seed=7)
+    assert path.name == f"{dataset.name}_24_linearProbing_resnet18_s7_best.pth"
+    images = [case.image for case in dataset.split("test")[:3]]
+    back = import_checkpoint(path, dataset=replace(dataset, cases=dataset.split("train")))
+    np.testing.assert_allclose(back.logits(images), probe.logits(images), atol=1e-4)
     head = train_specialist("kNN:resnet18", dataset, cache=tmp_path, size=24, pad=32)
     with pytest.raises(ModelError, match="not one network"):
         export_checkpoint(head, tmp_path, dataset="shapes", seed=7)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gsco.cases import Dataset
 from gsco.cases.medmnist_names import MEDMNIST_2D
 from gsco.errors import ModelError, StorageError
+from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.networks import NetworkSpecialist
 from gsco.specialists.procedures import PADDED, PROCEDURES
 from gsco.specialists.registry import training_job
@@ -138,16 +139,19 @@ def import_checkpoint(
 
 
 def export_checkpoint(
-    specialist: TrainedSpecialist, folder: Path | str, *, dataset: str, seed: int, procedure: str = "endToEnd"
+    specialist: TrainedSpecialist,
+    folder: Path | str,
+    *,
+    dataset: str | None = None,
+    seed: int | None = None,
 ) -> Path:
     """Write a network's weights as the reference's scripts read them; the path of the file.
 
     Args:
-        specialist: one that is a whole network.
+        specialist: a whole network, or a linear head that is the last layer of one.
         folder: where the file goes.
-        dataset: flag of the dataset, for the name.
-        seed: of the training, for the name.
-        procedure: for the name.
+        dataset: flag of the dataset, for the name; the one it was trained on when None.
+        seed: of the training, for the name; its own when None.
 
     Raises:
         ModelError: the specialist is not one network, so there is no such file of it.
@@ -155,17 +159,30 @@ def export_checkpoint(
     """
     import torch
 
-    if not isinstance(specialist, NetworkSpecialist):
+    if isinstance(specialist, NetworkSpecialist):
+        procedure, architecture = "endToEnd", specialist.architecture
+        state = specialist.state_dict()
+    elif isinstance(specialist, EpochsHead):
+        procedure, architecture = "linearProbing", specialist.backbone_name
+        state = specialist.plain_network().state_dict()
+    else:
         raise ModelError(
             f"specialist {specialist.name!r} is a {specialist.kind}, not one network",
-            remedy="Only networks (endToEnd, medmnist, finetuned, small_cnn) have a checkpoint.",
+            remedy="Networks (endToEnd, medmnist, finetuned, small_cnn) and linearProbing have a checkpoint.",
         )
-    name = CheckpointName(dataset, specialist.size, procedure, specialist.architecture, seed)
+    about = specialist.details
+    name = CheckpointName(
+        dataset or str(about["dataset"]),
+        specialist.size or PADDED,
+        procedure,
+        architecture,
+        int(about["seed"]) if seed is None else seed,
+    )
     path = Path(folder) / str(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".tmp")
-        torch.save(specialist.state_dict(), draft)
+        torch.save(state, draft)
         draft.replace(path)
     except (OSError, RuntimeError) as error:
         raise StorageError(

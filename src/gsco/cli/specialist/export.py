@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gsco.cases import Dataset
+    from gsco.specialists import TrainedSpecialist
 
 EXAMPLE = (
     "Example:  gsco specialist export my-specialist --to onnx --data my_dataset --out my-specialist-onnx"
@@ -14,7 +18,12 @@ EXAMPLE = (
 
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder of the specialist.", show_default=False)],
-    to: Annotated[str, typer.Option(help="onnx, openvino, or auto: the fastest of all that pass.")] = "onnx",
+    to: Annotated[
+        str,
+        typer.Option(
+            help="onnx, openvino, auto (the fastest that passes), or reference (checkpoint and results)."
+        ),
+    ] = "onnx",
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, bf16 or int8; auto tries them itself.")
     ] = "fp32",
@@ -40,7 +49,8 @@ def export(
     """Write a specialist as one graph, and prove that it answers as before.
 
     In fp32 no probability may differ by more than 1e-4, in lower precision accuracy, macro-F1 and answers on
-    validation cases must hold. What does not pass is not written.
+    validation cases must hold. What does not pass is not written. For the reference's scripts the weights are
+    written as their checkpoint and, where a dataset is given, what they would say of its test split.
     """
     from gsco import embedded
     from gsco.cases import load_dataset
@@ -55,8 +65,16 @@ def export(
 
         torch.set_num_threads(threads)
     source = load_specialist(folder, cache=embedded.cache_home())
-    target = out or folder.with_name(f"{folder.name}-{'auto' if to == 'auto' else f'{to}-{precision}'}")
+    ending = to if to in {"auto", "reference"} else f"{to}-{precision}"
+    target = out or folder.with_name(f"{folder.name}-{ending}")
     dataset = None if data is None else load_dataset(data, seed=seed)
+    if to == "reference":
+        written = _for_the_reference(source, target, dataset, embedded.cache_home())
+        if json:
+            print_json({"files": [str(path) for path in written]})
+        else:
+            typer.echo("\n".join(map(str, written)))
+        return
     gate = Gate(loss, agreement)
     with reporter(stderr()).stage(f"export {source.name}") as step:
         said = 0
@@ -90,3 +108,18 @@ def export(
     for key, value in report.items():
         table.add_row(key, f"{value:.3g}" if isinstance(value, float) else str(value))
     stdout().print(table)
+
+
+def _for_the_reference(
+    source: TrainedSpecialist, folder: Path, dataset: Dataset | None, cache: Path
+) -> list[Path]:
+    """Write the checkpoint and, with a dataset, the results JSON; the files."""
+    from gsco.evaluation.reference_results import reference_results, write_results
+    from gsco.specialists.checkpoints import export_checkpoint
+
+    checkpoint = export_checkpoint(source, folder)
+    if dataset is None:
+        return [checkpoint]
+    results = checkpoint.with_name(checkpoint.name.replace("_best.pth", "_results.json"))
+    write_results(reference_results(source, dataset, cache=cache, checkpoint=checkpoint.name), results)
+    return [checkpoint, results]
