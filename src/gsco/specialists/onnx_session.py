@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsco.errors import ModelError
+from gsco.specialists.runtimes import onnx_session, require
 
 
 class OnnxSession:
@@ -29,20 +29,10 @@ class OnnxSession:
     """
 
     def __init__(self, content: bytes, *, where: str) -> None:
+        require("onnxruntime", "ONNX Runtime", "onnx")
         try:
-            onnxruntime: Any = importlib.import_module("onnxruntime")
-        except ImportError as error:
-            raise ModelError(
-                "ONNX Runtime is not installed", where=where, remedy="Run: pip install 'gsco[onnx]'."
-            ) from error
-        options = onnxruntime.SessionOptions()
-        # one thread: sums in another order would be other numbers
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
+            # one thread: sums in another order would be other numbers
+            self._session: Any = onnx_session(content, 1)
         except Exception as error:  # ONNX Runtime has an error for each kind of damage
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(
