@@ -214,8 +214,8 @@ def test_an_option_without_cases_is_named(dataset: Dataset) -> None:
     cases = tuple(c for c in dataset.cases if not (c.split in {"val", "test"} and c.label == "disc"))
     assert missing_cases(dataset) == []
     assert missing_cases(replace(dataset, cases=cases)) == [
-        "no validation case of disc: nothing about it can be calibrated",
-        "no test case of disc: nothing about it can be judged",
+        "no validation case of disc: not calibrated",
+        "no test case of disc: not judged",
     ]
 
 

@@ -195,11 +195,7 @@ def training_job(
 
 def missing_cases(dataset: Dataset) -> list[str]:
     """A sentence for each option that has no cases in a split, so that nobody wonders later."""
-    meaning = {
-        "train": "it will never be said",
-        "val": "nothing about it can be calibrated",
-        "test": "nothing about it can be judged",
-    }
+    meaning = {"train": "never said", "val": "not calibrated", "test": "not judged"}
     out = []
     for split, then in meaning.items():
         cases = dataset.split(split)  # type: ignore[arg-type]
