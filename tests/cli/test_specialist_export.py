@@ -40,7 +40,7 @@ def test_json_says_what_was_measured(
     out = tmp_path / "out"
     assert called(specialist, "--to", "onnx", "--data", phantom_folder, "--out", out, "--json") == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["folder"], said["kept"], said["agreement"]) == (str(out), "onnx fp32", 1.0)
+    assert (said["folder"], said["agreement"]) == (str(out), 1.0)
     assert said["accuracy"] == said["accuracy of the original"]
     assert load_specialist(out).options == load_specialist(specialist).options
 
@@ -50,6 +50,22 @@ def test_a_table_for_people(specialist: Path, tmp_path: Path, capsys: pytest.Cap
     shown = capsys.readouterr()
     assert "largest difference of a probability" in shown.out
     assert "phantoms" in shown.out
+
+
+def test_the_fastest_answers_from_then_on(
+    specialist: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gsco.specialists import load_specialist
+    from gsco.specialists.chosen import runtime_of
+
+    folder = tmp_path / "small"
+    load_specialist(specialist).save_pretrained(folder)
+    assert called(folder, "--to", "auto", "--data", phantom_folder) == 0
+    shown = capsys.readouterr().out
+    kept = runtime_of(load_specialist(folder))
+    assert f"{kept} answers from now on: the fastest here" in shown
+    for heading in ("batch 1", "batch 16", "accuracy", "largest Δp", "pytorch", "onnx fp32"):
+        assert heading in shown
 
 
 def test_the_references_files(
@@ -69,6 +85,7 @@ def test_mistakes_are_one_line(
         ([tmp_path], "holds no config.json"),
         ([specialist, "--to", "tflite"], "no export target 'tflite'"),
         ([specialist, "--to", "auto"], "the fastest runtime is chosen on validation cases"),
+        ([specialist, "--to", "auto", "--out", tmp_path], "writes into the specialist's own folder"),
         ([specialist, "--precision", "int8"], "precision int8 is checked on labelled validation cases"),
     ):
         assert called(*arguments) == 2

@@ -25,6 +25,29 @@ def figure(entry: Any, *, interval: bool = False) -> str:
     return text
 
 
+def show_choice(console: Console, choice: dict[str, Any]) -> None:
+    """What `gsco.specialists.fastest.choose_runtime` tried, and what it kept."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    columns = (("batch_1", ".2f"), ("batch_16", ".2f"), ("accuracy", ".3f"), ("macro_f1", ".3f"))
+    table = Table("runtime", title="CPU milliseconds a picture, figures on validation", title_justify="left")
+    for heading in ("batch 1", "batch 16", "accuracy", "macro-F1", "largest Δp"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    failed = []
+    for row in choice["candidates"]:
+        if row["verdict"] != "passes":
+            failed.append(f"{row['candidate']}: {row['verdict']}")
+            continue
+        cells = ["–" if row[key] is None else format(row[key], form) for key, form in columns]
+        kept = row["candidate"] == choice["kept"]
+        cells.append(f"{row['difference']:.0e}" if row["difference"] else "")
+        table.add_row(escape(row["candidate"]), *cells, style="bold" if kept else None)
+    console.print(table)
+    for line in [*failed, f"{choice['kept']} answers from now on: {choice['why']}"]:
+        console.print(line, markup=False, highlight=False)
+
+
 def show_metrics(console: Console, result: RunResult) -> None:
     """The arms of a run with their figures, the verdict, and where the page is."""
     from rich.markup import escape

@@ -267,7 +267,7 @@ def _specialists(folder: RunFolder, config: RunConfig, cache: Path) -> list[Spec
     from gsco.specialists.registry import load_specialist
 
     names = [safe_name(recipe) for recipe in config.specialists]
-    return [load_specialist(folder.specialists / name, cache=cache) for name in names]
+    return [load_specialist(folder.specialists / name, cache=cache, runtime="pytorch") for name in names]
 
 
 def _evidence(

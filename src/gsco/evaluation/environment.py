@@ -8,6 +8,8 @@ import platform
 import sys
 from typing import Any
 
+from gsco.specialists.machine import cpu_name
+
 _PACKAGES = (
     "gsco",
     "torch",
@@ -41,7 +43,7 @@ def describe_environment(threads: int) -> dict[str, Any]:
         "schema": 1,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": threads,
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
@@ -57,14 +59,3 @@ def set_threads(threads: int | None) -> int:
     if threads is not None and threads != torch.get_num_threads():
         torch.set_num_threads(threads)
     return int(torch.get_num_threads())
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123 - not a file of a user
-            for line in stream:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"

@@ -257,7 +257,7 @@ def _opinions(
     if asked.folder is None:
         specialist = trained(means, taught, asked.recipe, seed=settings.seed, quick=settings.quick)
     else:
-        specialist = load_specialist(asked.folder, cache=means.cache)
+        specialist = load_specialist(asked.folder, cache=means.cache, runtime="pytorch")
     rows = {
         split: _cross_fit(means, taught, train, asked, settings)
         if split == "train" and not asked.unseen

@@ -204,7 +204,7 @@ def trained(means: Means, dataset: Dataset, recipe: str, *, seed: int, quick: bo
                 ),
             )
     # always as it stands on disk: a resumed run must not differ from an unbroken one by a rounding
-    return load_specialist(folder, cache=means.cache)
+    return load_specialist(folder, cache=means.cache, runtime="pytorch")
 
 
 def speak(

@@ -11,7 +11,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ PARITY = 1e-4
 """The most by which a probability of an fp32 export may differ, and a logit as part of the largest one."""
 
 CALIBRATION = 128  # training pictures that int8 ranges are taken from
-_AT_MOST = 500  # validation cases that are compared
+AT_MOST = 500  # validation cases that are compared
 _PHANTOMS = 24  # pictures drawn where no data are given
 
 Say = Callable[[str], None]
@@ -51,46 +51,60 @@ class Gate:
     agreement: float = 0.99
 
 
-@dataclass
 class Bench:
     """The pictures on which an export is compared with its original, and what the original says.
 
     Attributes:
-        source: what is exported.
+        source: what is exported; it is asked as PyTorch computes it.
         images: validation images, or phantoms where no dataset is given.
         targets: option positions of the images; None for phantoms.
         training: images that int8 ranges may be taken from.
         where: what the images are, in words.
+        logits: what the source says, (N, options).
     """
 
-    source: TrainedSpecialist
-    images: Sequence[ImageRef]
-    targets: NDArray[np.int64] | None
-    training: Sequence[ImageRef]
-    where: str
-    logits: NDArray[np.float64] = field(init=False)
-    probabilities: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.logits = self.source.logits(self.images)
-        self.probabilities = self.source.predict(self.images)
+    def __init__(
+        self,
+        source: TrainedSpecialist,
+        images: Sequence[ImageRef],
+        targets: NDArray[np.int64] | None,
+        training: Sequence[ImageRef],
+        where: str,
+    ) -> None:
+        self.source = source
+        self.images = images
+        self.targets = targets
+        self.training = training
+        self.where = where
+        self.logits = source.logits(images)
+        self.probabilities = source.calibrated(self.logits)
 
     def compare(self, other: TrainedSpecialist) -> dict[str, Any]:
         """How far another specialist is from the source, and its figures where there are labels."""
-        found, before = other.predict(self.images), self.probabilities
-        same = _choices(other, found) == _choices(self.source, before)
+        logits = other.logits(self.images)
+        found, before = self.source.calibrated(logits), self.probabilities
+        same = _choices(self.source, found) == _choices(self.source, before)
         report: dict[str, Any] = {
             "compared on": f"{len(self.images)} {self.where}",
             "largest difference of a probability": _largest(found, before),
-            "largest difference of a logit": _largest(other.logits(self.images), self.logits),
+            "largest difference of a logit": _largest(logits, self.logits),
             "largest logit": float(np.abs(self.logits).max()),
             "agreement": float(same.mean()),
         }
-        if self.targets is not None:
-            old, new = (_judged(*pair, self.targets) for pair in ((self.source, before), (other, found)))
-            for key in ("accuracy", "macro_f1"):
-                report[key], report[f"{key} of the original"] = new[key], old[key]
+        old, new = self.figures(before), self.figures(found)
+        for key, value in new.items():
+            report[key], report[f"{key} of the original"] = value, old[key]
         return report
+
+    def figures(self, probabilities: NDArray[np.float64]) -> dict[str, float]:
+        """``accuracy`` and ``macro_f1`` of calibrated probabilities; nothing where there are no labels."""
+        if self.targets is None:
+            return {}
+        if self.source.multi_label:
+            found = judge_labels(probabilities, self.targets, self.source.thresholds)
+        else:
+            found = judge(probabilities, self.targets)
+        return {key: found[key] for key in ("accuracy", "macro_f1")}
 
 
 def export_specialist(
@@ -144,24 +158,22 @@ def write_export(
     bench: Bench, graph: Graph, plain: bytes, out: Path, to: str, precision: str, gate: Gate, say: Say
 ) -> ExportedSpecialist:
     """Turn an fp32 ONNX graph into what was asked for, write it beside `out`, check it, rename it."""
-    say(f"writing {to} {precision}")
-    files = _files(bench, graph, plain, to, precision)
+    say(f"{to} {precision}: writing")
+    made = _wrapped(bench.source, graph, to, precision, _files(bench, graph, plain, to, precision))
+    say(f"{to} {precision}: comparing with the original")
+    made.report = bench.compare(made)
+    check(made.report, precision, gate)
     draft = out.with_name(f".{out.name}.draft")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        made = _wrapped(bench.source, graph, to, precision, files)
         made.save_pretrained(draft)
         read = ExportedSpecialist.from_pretrained(draft)
-        assert isinstance(read, ExportedSpecialist)
-        say("comparing it with the original")
-        read.report.update(bench.compare(read))
-        check(read.report, precision, gate)
-        read.save_pretrained(draft)
         draft.rename(out)
     except OSError as error:
         raise StorageError(f"cannot be written ({error.strerror})", where=str(out)) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    assert isinstance(read, ExportedSpecialist)
     return read
 
 
@@ -193,8 +205,15 @@ def check(report: dict[str, Any], precision: str, gate: Gate) -> None:
         )
 
 
-def make_bench(specialist: TrainedSpecialist, dataset: Dataset | None, scratch: Path, seed: int) -> Bench:
-    """Validation cases of a dataset, or seeded phantoms where there is none."""
+def make_bench(
+    specialist: TrainedSpecialist,
+    dataset: Dataset | None,
+    scratch: Path,
+    seed: int,
+    *,
+    at_most: int = AT_MOST,
+) -> Bench:
+    """So many validation cases of a dataset, or seeded phantoms where there is none."""
     if dataset is None:
         from gsco.cases import load_dataset
         from gsco.cases.phantoms import generate_phantoms
@@ -209,7 +228,7 @@ def make_bench(specialist: TrainedSpecialist, dataset: Dataset | None, scratch: 
             remedy="Give the dataset it was trained on.",
         )
     several = dataset.task.multi_label
-    cases = [case for case in dataset.split("val") if several or case.label is not None][:_AT_MOST]
+    cases = [case for case in dataset.split("val") if several or case.label is not None][:at_most]
     if not cases:
         raise DatasetError(
             "has no labelled validation cases", where=str(dataset.root), remedy="Give another dataset."
@@ -261,7 +280,7 @@ def _wrapped(
         report={},
     )
     # what every specialist has: temperatures, reliability, figures; the size may be a default in the source
-    for key in (vars(source).keys() & vars(made).keys()) - {"size"}:
+    for key in (vars(source).keys() & vars(made).keys()) - {"size", "fast", "runtime_note"}:
         setattr(made, key, copy.deepcopy(getattr(source, key)))
     return made
 
@@ -275,11 +294,3 @@ def _choices(specialist: TrainedSpecialist, probabilities: NDArray[np.float64]) 
     if specialist.multi_label:
         return np.asarray(probabilities > specialist.thresholds)
     return np.asarray(probabilities.argmax(axis=1))
-
-
-def _judged(
-    specialist: TrainedSpecialist, probabilities: NDArray[np.float64], targets: NDArray[np.int64]
-) -> dict[str, float]:
-    if specialist.multi_label:
-        return judge_labels(probabilities, targets, specialist.thresholds)
-    return judge(probabilities, targets)

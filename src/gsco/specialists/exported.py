@@ -117,20 +117,8 @@ class ExportedSpecialist(TrainedSpecialist):
             "| measured on export | value |",
             "|---|---|",
         ]
-        lines += [
-            f"| {key} | {_shown(value)} |"
-            for key, value in sorted(self.report.items())
-            if key != "candidates"
-        ]
-        if rows := self.report.get("candidates"):
-            lines += [
-                "",
-                "| candidate | CPU ms a picture, batch 1 | batch 16 | accuracy | macro-F1 | passes |",
-                "|---|---|---|---|---|---|",
-            ]
-            for row in rows:
-                cells = [_shown(row.get(key)) for key in ("batch_1", "batch_16", "accuracy", "macro_f1")]
-                lines.append(f"| {row['candidate']} | {' | '.join(cells)} | {row['verdict']} |")
+        for key, value in sorted(self.report.items()):
+            lines.append(f"| {key} | {f'{value:.4g}' if isinstance(value, float) else value} |")
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -153,9 +141,3 @@ class ExportedSpecialist(TrainedSpecialist):
             if hashlib.sha256(files[name]).hexdigest() != mark:
                 raise ModelError(f"{name} is damaged: its checksum is another", remedy="Export it again.")
         return cls(**base, **settings, files=files)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gsco.errors import ModelError
-from gsco.specialists.backbones import Backbone, as_maps, frozen_network, pad_to
+from gsco.specialists.backbones import Backbone, as_maps, frozen_network
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.knn import NearestNeighbours
 from gsco.specialists.linear import LinearProbe
@@ -38,14 +39,16 @@ class Graph(nn.Module):
         self.trunk = trunk
         self.head = head
         self.size = frozen.size
-        self.pad = frozen.pad
         self.interpolation = frozen.interpolation
+        # by so many zeros, and not up to a side: the exporter has to know how large the picture is then
+        more = (frozen.pad or frozen.size) - frozen.size
+        self.around = nn.ZeroPad2d((more // 2, more - more // 2, more // 2, more - more // 2))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """The logits."""
         floats = pixels.permute(0, 3, 1, 2).to(torch.float32)
-        normalised = pad_to((floats - self.mean) * self.scale, self.pad)
-        logits: torch.Tensor = self.head(self.trunk(normalised))
+        padded = self.around((floats - self.mean) * self.scale)
+        logits: torch.Tensor = self.head(self.trunk(padded))
         return logits
 
 
@@ -178,7 +181,7 @@ def to_onnx(graph: Graph) -> bytes:
     require("onnx", "ONNX", "onnx")
     pixels = torch.zeros((2, graph.size, graph.size, 3), dtype=torch.uint8)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)
         try:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from gsco.specialists.conformal import ConformalSets
 from gsco.specialists.machine import ONE_CPU, Machine
 from gsco.specialists.plugins import KINDS_GROUP, make_by_plugin, plugin_kind, plugins
 from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
+
+Runtime = Literal["auto", "pytorch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +249,17 @@ def find_recipe(name: str) -> Recipe:
     return known[name]
 
 
-def load_specialist(folder: Path | str, *, cache: Path | None = None) -> TrainedSpecialist:
+def load_specialist(
+    folder: Path | str, *, cache: Path | None = None, runtime: Runtime = "auto"
+) -> TrainedSpecialist:
     """Read any specialist written by ``save_pretrained``.
 
     Args:
         folder: the specialist's folder.
         cache: where features are kept; features are not kept when None.
+        runtime: ``auto`` lets the runtime answer that was found fastest on this machine
+            (`gsco.specialists.chosen`), and PyTorch where there is none, or where a head finds its
+            features in the cache; ``pytorch`` always PyTorch.
 
     Raises:
         ModelError: the folder is missing, incomplete, damaged, or of another kind.
@@ -292,6 +299,10 @@ def load_specialist(folder: Path | str, *, cache: Path | None = None) -> Trained
             where=str(folder),
             remedy="Train it again.",
         ) from error
+    if runtime == "auto" and (folder / "runtime").is_dir():
+        from gsco.specialists.chosen import take_chosen
+
+        take_chosen(made, folder, cached=getattr(made, "cache", None) is not None)
     return made
 
 

@@ -130,6 +130,9 @@ class TrainedSpecialist(ABC):
         conformal: how its label sets are made.
         val_metrics: figures on validation; see `gsco.specialists.calibration.judge`.
         details: settings chosen in training, and what it was trained on; they go on the card.
+        fast: the same specialist as a graph of another runtime, which answers in its place; None where it
+            computes itself. It is not saved; see `gsco.specialists.chosen`.
+        runtime_note: a sentence about that choice, empty where nothing was ever chosen.
     """
 
     kind: ClassVar[str]
@@ -150,10 +153,12 @@ class TrainedSpecialist(ABC):
         self.conformal: ConformalSets | None = None
         self.val_metrics: dict[str, float] = {}
         self.details: dict[str, Any] = {}
+        self.fast: TrainedSpecialist | None = None
+        self.runtime_note = ""
 
     @abstractmethod
     def logits(self, images: Sequence[ImageRef]) -> NDArray[np.float64]:
-        """Uncalibrated log-probabilities up to a constant per row, (N, options)."""
+        """Uncalibrated log-probabilities up to a constant per row, (N, options), computed by itself."""
 
     @abstractmethod
     def _tensors(self) -> dict[str, NDArray[Any]]:
@@ -174,7 +179,7 @@ class TrainedSpecialist(ABC):
         """Calibrated probabilities, (N, options): rows sum to 1, or each label stands by itself."""
         if not images:
             return np.zeros((0, len(self.options)))
-        return self.calibrated(self.logits(images))
+        return self.calibrated((self.fast or self).logits(images))
 
     def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """What `predict` makes of logits (N, options)."""

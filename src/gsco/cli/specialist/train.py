@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from gsco.evaluation.progress import Step
+    from gsco.cases import Dataset
+    from gsco.evaluation.progress import Reporter, Step
     from gsco.specialists import TrainedSpecialist
 
 EXAMPLE = (
@@ -51,6 +52,10 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 (training of networks).")] = "auto",
     quick: Annotated[bool, typer.Option(help="Few epochs, to try whether it runs.")] = False,
+    runtime: Annotated[
+        Literal["auto", "pytorch"],
+        typer.Option(help="auto ends with a choice of the runtime that answers fastest here."),
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
     ] = None,
@@ -100,9 +105,11 @@ def train(
         return
     folder = out or Path("specialists") / _folder_name(dataset.name, made[best].name, size, seed)
     made[best].save_pretrained(folder)
+    choice = _choice(made[best], folder, dataset, seed, progress) if runtime == "auto" else None
     if json:
         figures = {name: specialist.val_metrics for name, specialist in made.items()}
         answer = {"folder": str(folder), "name": made[best].name, "validation": figures[best]}
+        answer["runtime"] = "pytorch" if choice is None else choice["kept"]
         if preset:
             answer |= {"candidates": figures, "reasons": list(planned.reasons)}
         print_json(answer)
@@ -131,6 +138,25 @@ def _recipe(preset: str | None, arch: str | None, procedure: str | None, recipe:
             f"no procedure {procedure!r}", remedy="Choose one of: end-to-end, linear-probing, knn."
         )
     return known[plain] if arch is None else f"{known[plain]}:{arch}"
+
+
+def _choice(
+    specialist: TrainedSpecialist, folder: Path, dataset: Dataset, seed: int, progress: Reporter
+) -> dict[str, Any] | None:
+    """The runtime that answers fastest here in fp32; None, with a note, where only PyTorch can."""
+    from gsco.errors import UserError
+    from gsco.specialists.fastest import choose_runtime
+
+    try:
+        with progress.stage("fastest runtime") as step:
+            choice = choose_runtime(
+                specialist, folder, dataset, quick=True, seed=seed, say=lambda what: step(0, None, what)
+            )
+    except UserError as error:  # it is trained and saved
+        progress.note(f"PyTorch answers: {error}")
+        return None
+    progress.note(f"{choice['kept']} answers: {choice['why']}")
+    return choice
 
 
 def _merit(figures: dict[str, float]) -> tuple[float, float]:

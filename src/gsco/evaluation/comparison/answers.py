@@ -23,6 +23,7 @@ from gsco.evaluation.summary import ArmAnswers
 
 if TYPE_CHECKING:
     from gsco.cases.case import Split
+    from gsco.evaluation.progress import Reporter
     from gsco.specialists import Specialist
 
 BLOCK = 64
@@ -39,7 +40,7 @@ class Contestant:
         name: unique among those compared.
         folder: where it was read from.
         specialist: ready to be asked.
-        fingerprint: SHA-256 over all its files but the card (hex).
+        fingerprint: SHA-256 over its files, and over the runtime that answers where it is not PyTorch (hex).
     """
 
     name: str
@@ -48,20 +49,27 @@ class Contestant:
     fingerprint: str
 
 
-def load_contestants(folders: Sequence[Path], *, cache: Path) -> list[Contestant]:
+def load_contestants(
+    folders: Sequence[Path], *, cache: Path, progress: Reporter | None = None
+) -> list[Contestant]:
     """Specialists by folder; those of one name are told apart by as much of their folder as it takes.
 
     Args:
         folders: at least one; a folder that is named twice counts once.
         cache: where features are kept.
+        progress: told which runtime answers, where one was chosen.
 
     Raises:
         ModelError: a folder is no specialist.
     """
     from gsco.specialists import load_specialist
+    from gsco.specialists.chosen import runtime_mark
 
     paths = list(dict.fromkeys(Path(os.path.normpath(folder.absolute())) for folder in folders))
     found: list[Specialist] = [load_specialist(path, cache=cache) for path in paths]
+    for specialist in found:
+        if progress and (note := getattr(specialist, "runtime_note", "")):
+            progress.note(note)
     names = [specialist.name for specialist in found]
     taken = Counter(names)
     namesakes = {name: [p for p, n in zip(paths, names, strict=True) if n == name] for name in taken}
@@ -70,7 +78,7 @@ def load_contestants(folders: Sequence[Path], *, cache: Path) -> list[Contestant
             name if taken[name] == 1 else f"{name} ({_tail(path, namesakes[name])})",
             path,
             specialist,
-            fingerprint(path),
+            fingerprint(path, runtime_mark(specialist)),
         )
         for path, name, specialist in zip(paths, names, found, strict=True)
     ]
@@ -85,10 +93,19 @@ def _tail(path: Path, others: Sequence[Path]) -> str:
     return str(path)
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over names and bytes of a specialist's files, the card left out."""
-    digest = hashlib.sha256()
+def fingerprint(folder: Path, runtime: str = "") -> str:
+    """SHA-256 over names and bytes of a specialist's files, the card and the chosen runtime left out.
+
+    Args:
+        folder: the specialist's.
+        runtime: what computes its answers, see `gsco.specialists.chosen.runtime_mark`.
+    """
+    from gsco.specialists.chosen import FOLDER
+
+    digest = hashlib.sha256(runtime.encode())
     for path in sorted(folder.rglob("*")):
+        if path.relative_to(folder).parts[0] == FOLDER:
+            continue
         if path.is_file() and path.name != _CARD and not path.name.startswith("."):
             digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
             with path.open("rb") as file:

@@ -100,7 +100,7 @@ def compare_specialists(
     paths = [*map(Path, folders), *(folders_of_run(Path(run)) if run is not None else [])]
     if not paths:
         raise ModelError("no specialists are named", remedy="Give their folders, or a run folder with --run.")
-    contestants = load_contestants(paths, cache=cache)
+    contestants = load_contestants(paths, cache=cache, progress=progress)
     with progress.stage("reading the dataset") as step:
         dataset = load_dataset(data, check_images=True, seed=seed, label_column=label_column, progress=step)
     check_dataset(dataset, "test")

@@ -12,18 +12,21 @@ from typing import Any
 
 from gsco.cases import ImageRef
 from gsco.evaluation.comparison.answers import Contestant
+from gsco.specialists.chosen import runtime_of
 
 BATCH = 16
 
 
 def size_of(contestant: Contestant) -> dict[str, Any]:
-    """``recipe``, ``folder``, ``size_mb`` (its folder, 10^6 bytes), ``parameters`` (numbers it keeps),
-    ``backbone`` and ``backbone_parameters`` (of the frozen network it stands on, else None), ``reliability``.
+    """``recipe``, ``runtime`` (what computes its answers), ``folder``, ``size_mb`` (its folder, 10^6 bytes),
+    ``parameters`` (numbers it keeps), ``backbone`` and ``backbone_parameters`` (of the frozen network it
+    stands on, else None), ``reliability``.
     """
     specialist, folder = contestant.specialist, contestant.folder
     backbone = getattr(specialist, "backbone_name", None)
     return {
         "recipe": getattr(specialist, "recipe", None),
+        "runtime": runtime_of(specialist),
         "folder": str(folder),
         "fingerprint": contestant.fingerprint,
         "reliability": specialist.reliability,

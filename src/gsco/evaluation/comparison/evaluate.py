@@ -27,6 +27,7 @@ from gsco.evaluation.comparison.labels import LabelMap, map_labels, readable_nam
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.statistics import RESAMPLES
+from gsco.specialists.chosen import runtime_of
 
 if TYPE_CHECKING:
     from gsco.cases.case import Split
@@ -86,7 +87,7 @@ def evaluate_specialist(
     progress, cache = progress or Silent(), cache_home(cache)
     if mapping and not external:
         raise LabelError("--map is given without --external", remedy="Add --external.")
-    (who,) = load_contestants([Path(folder)], cache=cache)
+    (who,) = load_contestants([Path(folder)], cache=cache, progress=progress)
     with progress.stage("reading the dataset") as step:
         dataset = load_dataset(data, check_images=True, seed=seed, label_column=label_column, progress=step)
     check_dataset(dataset, split, several=not external)
@@ -104,6 +105,7 @@ def evaluate_specialist(
         figures = _judge(who, dataset, given, said, n_resamples, seed)
     about = {
         "specialist": who.name,
+        "runtime": runtime_of(who.specialist),
         "fingerprint": who.fingerprint,
         "dataset": dataset.name,
         "split": split,
