@@ -20,6 +20,7 @@ from gsco.specialists.export import PARITY, Gate, check, export_specialist
 from gsco.specialists.exported import ExportedSpecialist
 from gsco.specialists.networks import NetworkSpecialist
 from gsco.specialists.trained import TrainedSpecialist
+
 from .untrained import network
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gsco.errors import ModelError
-from gsco.specialists.backbones import Backbone, as_maps, frozen_network
+from gsco.specialists.backbones import Backbone, as_maps, frozen_network, pad_to
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.knn import NearestNeighbours
 from gsco.specialists.linear import LinearProbe
@@ -39,16 +41,14 @@ class Graph(nn.Module):
         self.trunk = trunk
         self.head = head
         self.size = frozen.size
+        self.pad = frozen.pad
         self.interpolation = frozen.interpolation
-        # by so many zeros, and not up to a side: the exporter has to know how large the picture is then
-        more = (frozen.pad or frozen.size) - frozen.size
-        self.around = nn.ZeroPad2d((more // 2, more - more // 2, more // 2, more - more // 2))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """The logits."""
         floats = pixels.permute(0, 3, 1, 2).to(torch.float32)
-        padded = self.around((floats - self.mean) * self.scale)
-        logits: torch.Tensor = self.head(self.trunk(padded))
+        normalised = pad_to((floats - self.mean) * self.scale, self.pad)
+        logits: torch.Tensor = self.head(self.trunk(normalised))
         return logits
 
 
@@ -69,6 +69,22 @@ class _BeforeLogits(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.network.forward_head(self.network.forward_features(x), pre_logits=True)
         return features.flatten(1)
+
+
+class _FixedPool(nn.Module):
+    """Adaptive average pooling of maps of one known size, as a product with two matrices."""
+
+    down: torch.Tensor
+    across: torch.Tensor
+
+    def __init__(self, size: torch.Size, pooled: torch.Size) -> None:
+        super().__init__()
+        shares = nn.functional.adaptive_avg_pool1d
+        self.register_buffer("down", shares(torch.eye(size[-2]), pooled[-2]).T)
+        self.register_buffer("across", shares(torch.eye(size[-1]), pooled[-1]))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.down @ maps @ self.across
 
 
 class _LinearHead(nn.Module):
@@ -129,8 +145,32 @@ def graph_of(specialist: TrainedSpecialist) -> Graph:
         ModelError: this specialist cannot be a graph.
     """
     if isinstance(specialist, NetworkSpecialist):
-        return Graph(specialist.network, specialist.plain_network(), nn.Identity()).eval()
+        network = _with_fixed_pools(specialist.plain_network(), specialist.pad or specialist.size)
+        return Graph(specialist.network, network, nn.Identity()).eval()
     return _on_features(_checked(specialist))
+
+
+def _with_fixed_pools(network: nn.Module, side: int) -> nn.Module:
+    """The network, its adaptive pools to more than one place made `_FixedPool`: ONNX knows none (AlexNet)."""
+    pools = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in {1, (1, 1)}
+    }
+    sizes: dict[str, tuple[torch.Size, torch.Size]] = {}
+    for name, pool in pools.items():
+
+        def saw(_pool: nn.Module, inputs: Any, output: torch.Tensor, name: str = name) -> None:
+            sizes[name] = inputs[0].shape, output.shape
+
+        pool.register_forward_hook(saw)
+    if pools:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, side, side))
+    for name, (size, pooled) in sizes.items():
+        parent, _, attribute = name.rpartition(".")
+        setattr(network.get_submodule(parent), attribute, _FixedPool(size, pooled))
+    return network
 
 
 Head = LinearProbe | EpochsHead | NearestNeighbours
@@ -164,6 +204,7 @@ def _on_features(specialist: Head) -> Graph:
         scratch_ok=not frozen.pretrained,
         side=specialist.pad or specialist.size,
     )
+    _with_fixed_pools(network, frozen.pad or frozen.size)
     trunk = _BeforeLogits(network) if specialist.features == "prelogits" else _Pooled(network)
     head = _VoteHead(specialist) if isinstance(specialist, NearestNeighbours) else _LinearHead(specialist)
     return Graph(frozen, trunk, head).eval()
@@ -181,7 +222,8 @@ def to_onnx(graph: Graph) -> bytes:
     require("onnx", "ONNX", "onnx")
     pixels = torch.zeros((2, graph.size, graph.size, 3), dtype=torch.uint8)
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), _no_stdout():
+        warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)
         try:
@@ -199,6 +241,20 @@ def to_onnx(graph: Graph) -> bytes:
             first = str(error).strip().splitlines()[0]
             raise ModelError(f"the network cannot be an ONNX graph ({first})") from error
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _no_stdout() -> Iterator[None]:
+    """Nothing reaches the terminal: where an export fails, torch prints the whole graph from its C++ half."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as sink:  # noqa: PTH123 - no file of a user
+            os.dup2(sink.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def shipped(specialist: TrainedSpecialist) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
