@@ -145,13 +145,24 @@ def graph_of(specialist: TrainedSpecialist) -> Graph:
         ModelError: this specialist cannot be a graph.
     """
     if isinstance(specialist, NetworkSpecialist):
-        network = _with_fixed_pools(specialist.plain_network(), specialist.pad or specialist.size)
+        network = _for_one_size(specialist.plain_network(), specialist.pad or specialist.size)
         return Graph(specialist.network, network, nn.Identity()).eval()
     return _on_features(_checked(specialist))
 
 
-def _with_fixed_pools(network: nn.Module, side: int) -> nn.Module:
-    """The network, its adaptive pools to more than one place made `_FixedPool`: ONNX knows none (AlexNet)."""
+def _for_one_size(network: Any, side: int) -> nn.Module:
+    """The network with what ONNX has no operation for, and depends on the input's size alone, worked out.
+
+    That is adaptive pools to more than one place (AlexNet), and position embeddings that are interpolated
+    with antialiasing (SAM's ViT). The network is changed.
+    """
+    positions = getattr(network, "pos_embed", None)
+    if positions is not None and positions.ndim == 4:
+        from timm.layers import resample_abs_pos_embed_nhwc
+
+        grid = network.patch_embed.dynamic_feat_size((side, side))
+        with torch.no_grad():
+            network.pos_embed = nn.Parameter(resample_abs_pos_embed_nhwc(positions, grid))
     pools = {
         name: module
         for name, module in network.named_modules()
@@ -204,7 +215,7 @@ def _on_features(specialist: Head) -> Graph:
         scratch_ok=not frozen.pretrained,
         side=specialist.pad or specialist.size,
     )
-    _with_fixed_pools(network, frozen.pad or frozen.size)
+    _for_one_size(network, frozen.pad or frozen.size)
     trunk = _BeforeLogits(network) if specialist.features == "prelogits" else _Pooled(network)
     head = _VoteHead(specialist) if isinstance(specialist, NearestNeighbours) else _LinearHead(specialist)
     return Graph(frozen, trunk, head).eval()
