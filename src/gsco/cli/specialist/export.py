@@ -92,9 +92,12 @@ def export(
         return
     gate = Gate(loss, agreement)
     with reporter(stderr()).stage(f"export {source.name}") as step:
+        said = 0
 
         def say(what: str) -> None:
-            step(0, None, what)
+            nonlocal said
+            step(said, None, what)
+            said += 1
 
         if to == "auto":
             report = choose_runtime(source, folder, dataset, gate=gate, seed=seed, say=say)
