@@ -150,7 +150,7 @@ def graph_of(specialist: TrainedSpecialist) -> Graph:
     return _on_features(_checked(specialist))
 
 
-def _for_one_size(network: Any, side: int) -> nn.Module:
+def _for_one_size(network: Any, side: int) -> Any:
     """The network with what ONNX has no operation for, and depends on the input's size alone, worked out.
 
     That is adaptive pools to more than one place (AlexNet), and position embeddings that are interpolated
