@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from gsco.generalist import Generalist, Request
 from gsco.generalist.nano.backend import NanoGeneralist
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
 from gsco.generalist.nano.eye import to_pixels
-from gsco.generalist.option_tree import ChoiceTree, common_prefix, lay_out
+from gsco.generalist.option_tree import ChoiceTree, Row, common_prefix, lay_out
 from gsco.generalist.transformers_backend import TransformersGeneralist
 
 from .tiny import save_tiny_internvl, tiny_nano
@@ -109,9 +109,9 @@ def test_what_is_alike_is_read_once(nano: NanoGeneralist, images: list[ImageRef]
     read: list[int] = []
     forward = nano._read
 
-    def counting(ids: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
-        read.append(ids.shape[1])
-        return forward(ids, *rest, **more)  # type: ignore[arg-type]
+    def counting(rows: Sequence[Row], *, image: ImageRef | None) -> torch.Tensor:
+        read.append(sum(len(row.ids) for row in rows))
+        return forward(rows, image=image)
 
     nano._read = counting  # type: ignore[method-assign]
     try:

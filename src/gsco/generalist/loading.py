@@ -9,7 +9,8 @@ from gsco.errors import ModelError
 from gsco.generalist.base import Generalist
 
 HELP = (
-    "nano (embedded default), a folder or hub id of an image-text-to-text model, a MedDr-nano adapter folder"
+    "nano (embedded default), nano:int8, a folder or hub id of an image-text-to-text model, "
+    "a MedDr-nano adapter folder"
 )
 
 
@@ -17,8 +18,9 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
     """Load the generalist that `spec` names.
 
     Args:
-        spec: ``nano``; the folder of a MedDr-nano adapter; a folder or hub id of an image-text-to-text
-            model of transformers; ``scripted:<rule>`` (a written rule, for tests).
+        spec: ``nano``; ``nano:int8`` (its matrix products in int8); the folder of a MedDr-nano adapter; a
+            folder or hub id of an image-text-to-text model of transformers; ``scripted:<rule>`` (a written
+            rule, for tests).
         cache: cache folder of the embedded parts.
 
     Raises:
@@ -29,14 +31,19 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
 
         return ScriptedGeneralist(spec.removeprefix("scripted:"))
     folder = expanded(spec)
-    if spec == "nano" or (folder / "adapter_config.json").exists():
+    shipped = spec in ("nano", "nano:int8")
+    if shipped or (folder / "adapter_config.json").exists():
         from gsco.generalist.nano.assemble import check_adapter
 
-        if spec != "nano":
+        if not shipped:
             check_adapter(folder)
         from gsco.generalist.nano.backend import NanoGeneralist
 
-        return NanoGeneralist.from_pretrained(None if spec == "nano" else folder, cache=cache)
+        return NanoGeneralist.from_pretrained(
+            None if shipped else folder,
+            cache=cache,
+            precision="int8" if spec == "nano:int8" else "fp32",
+        )
     looks_like_path = folder.is_absolute() or spec.startswith((".", "~")) or spec.count("/") != 1
     if not folder.exists() and looks_like_path:
         raise ModelError("there is no such model folder", where=spec, remedy=f"Name one of: {HELP}.")

@@ -25,9 +25,24 @@ Ids = tuple[int, ...]
 Spans = tuple[tuple[int, int], ...]
 """Places in the row, (start, end) each, in reading order."""
 
-Forward = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor]
-"""``forward(ids (1, T), attention_mask (1, 1, T, T) bool or None for causal, position_ids (1, T))``
--> hidden states (T, D)."""
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run of tokens to read.
+
+    Attributes:
+        ids: token ids, at least one.
+        sees: what it may look at of the rows before it; itself it sees causally.
+        start: position of its first token in its own sequence.
+    """
+
+    ids: Sequence[int]
+    sees: Spans
+    start: int
+
+
+Forward = Callable[[Sequence[Row]], torch.Tensor]
+"""Hidden states (T, D) of all rows' tokens, one row after the other, read in one pass."""
 
 Logits = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """``logits(hidden (D,), ids (k,))`` -> logits (k,) of these ids."""
@@ -72,21 +87,6 @@ class ChoiceTree:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A run of tokens to read.
-
-    Attributes:
-        ids: token ids, at least one.
-        sees: what it may look at of the rows before it; itself it sees causally.
-        start: position of its first token in its own sequence.
-    """
-
-    ids: Sequence[int]
-    sees: Spans
-    start: int
-
-
 def score_choices(
     forward: Forward,
     logits: Logits,
@@ -112,27 +112,12 @@ def score_choices(
     if not asked:
         return [tree.log_probabilities({}) for tree in trees]
     rows, ends = lay_out([(*prompts[p], *begun) for p, begun in asked])
-    hidden = read_rows(forward, rows, device=device)
+    hidden = forward(rows)
     found: list[dict[Ids, torch.Tensor]] = [{} for _ in trees]
     for (p, begun), end in zip(asked, ends, strict=True):
         following = torch.tensor(trees[p].parts[begun], device=device)
         found[p][begun] = logits(hidden[end], following)
     return [tree.log_probabilities(known) for tree, known in zip(trees, found, strict=True)]
-
-
-def read_rows(forward: Forward, rows: Sequence[Row], *, device: torch.device) -> torch.Tensor:
-    """Hidden states (T, D) of all rows, one after the other, read in one pass."""
-    ids = torch.tensor([[token for row in rows for token in row.ids]], device=device)
-    positions = torch.cat([torch.arange(r.start, r.start + len(r.ids)) for r in rows])[None].to(device)
-    if len(rows) == 1:
-        return forward(ids, None, positions)
-    owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(row.ids) for row in rows]))
-    visible = torch.zeros(len(rows), len(owner), dtype=torch.bool)
-    for i, row in enumerate(rows):
-        for start, end in row.sees:
-            visible[i, start:end] = True
-    mask = visible[owner] | (owner[:, None] == owner[None, :]).tril()
-    return forward(ids, mask[None, None].to(device), positions)
 
 
 def lay_out(sequences: Sequence[Sequence[int]]) -> tuple[list[Row], list[int]]:
