@@ -73,14 +73,28 @@ def _show(console: object, found: Judgement) -> None:
     table.add_column("figure")
     table.add_column("value", justify="right")
     names = {option["key"]: option["name"] for option in about["options"]}
+    several = bool(about["thresholds"])
     for name, entry in found.figures.items():
-        if name.startswith("recall:"):
+        if name in METRIC_NAMES:
+            table.add_row(METRIC_NAMES[name], figure(entry, interval=True))
+        elif not several:
             key = name.removeprefix("recall:")
             called = escape(f"recall {names[key]} (n = {about['n_per_class'][key]})")
             table.add_row(called, figure(entry, interval=True))
-        else:
-            table.add_row(METRIC_NAMES[name], figure(entry, interval=True))
     console.print(table)
+    if several:
+        columns = ("recall", "precision", "ap", "auc", "ece", "brier")
+        by_label = Table("label", title="Each label by itself", title_justify="left")
+        for heading in ("n", "said above", *columns):
+            by_label.add_column(
+                METRIC_NAMES.get(heading, heading.upper() if heading == "ap" else heading), justify="right"
+            )
+        for key, name in names.items():
+            cells = [figure(found.figures[f"{metric}:{key}"]) for metric in columns]
+            by_label.add_row(
+                escape(name), str(about["n_per_class"][key]), f"{about['thresholds'][key]:.3f}", *cells
+            )
+        console.print(by_label)
     mapping = about["mapping"]
     if mapping:
         pairs = ", ".join(f"{label} → {names[option]}" for label, option in mapping["mapped"].items())
