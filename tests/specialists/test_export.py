@@ -16,10 +16,10 @@ from gsco.cases import Dataset
 from gsco.errors import DatasetError, ModelError, StorageError
 from gsco.specialists import export as exporting
 from gsco.specialists import load_specialist, train_specialist
-from gsco.specialists.backbones import create_network
 from gsco.specialists.export import PARITY, Gate, check, export_specialist
 from gsco.specialists.exported import ExportedSpecialist
 from gsco.specialists.fastest import export_fastest
+from gsco.specialists.named_networks import create_network
 from gsco.specialists.networks import NetworkSpecialist
 from gsco.specialists.trained import TrainedSpecialist
 

@@ -338,7 +338,7 @@ def _resolve(path: str) -> Any:
 
 
 def _head(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> dict[str, Any]:
-    from gsco.specialists.backbones import DEFAULT_BACKBONE
+    from gsco.specialists.named_networks import DEFAULT_BACKBONE
 
     return {
         "name": name,
@@ -371,7 +371,7 @@ def _knn(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> Trai
 
 
 def _finetuned(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> TrainedSpecialist:
-    from gsco.specialists.backbones import DEFAULT_BACKBONE
+    from gsco.specialists.named_networks import DEFAULT_BACKBONE
     from gsco.specialists.networks import fine_tuned
 
     return fine_tuned(

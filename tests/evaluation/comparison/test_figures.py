@@ -105,10 +105,6 @@ def test_a_specialist_of_several_labels(tmp_path: Path, feature_cache: Path) -> 
         timed=False,
     )
     result = json.loads(json.dumps(compared.to_json(), allow_nan=False))
-    assert (
-        result["specialists"]["linear_probe"]["macro_f1"]
-        == compared.result["specialists"]["linear_probe"]["macro_f1"]
-    )
     assert result["specialists"]["linear_probe"]["macro_f1"]["value"] == found.figures["macro_f1"]["value"]
     assert result["n"] == 16
     assert result["n_per_class"] == {key: int(truth[:, i].sum()) for i, key in enumerate(made.options)}

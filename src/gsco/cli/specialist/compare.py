@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsco.cli.options import Data, Json, LabelColumn, Resamples, Seed
+
 if TYPE_CHECKING:
     from gsco.evaluation.comparison.compare import Comparison
 
@@ -16,9 +18,7 @@ _COLUMNS_OF_LABELS = ("macro_f1", "map", "auc", "ece", "brier")
 
 
 def compare(
-    data: Annotated[
-        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
-    ],
+    data: Data,
     folders: Annotated[
         list[Path] | None, typer.Argument(help="Folders of specialists.", show_default=False)
     ] = None,
@@ -30,12 +30,10 @@ def compare(
     ] = None,
     unpooled: Annotated[bool, typer.Option("--unpooled", help="Compare un-pooled embeddings, too.")] = False,
     timing: Annotated[bool, typer.Option(help="Measure milliseconds an image.")] = True,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels.csv with the labels.", show_default=False)
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    label_column: LabelColumn = None,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Compare specialists on the test split; the team is chosen on validation."""
     from gsco.cli import InterruptedByPersonError

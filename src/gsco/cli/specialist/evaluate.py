@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gsco.cli.options import Data, Json, LabelColumn, Resamples, Seed
+
 if TYPE_CHECKING:
     from gsco.evaluation.comparison.evaluate import Judgement
 
@@ -17,9 +19,7 @@ EXAMPLE = (
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of a specialist.", show_default=False)],
-    data: Annotated[
-        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
-    ],
+    data: Data,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which cases.")] = "test",
     external: Annotated[
         bool, typer.Option("--external", help="It was trained on another set: map labels by name.")
@@ -28,12 +28,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--map", help="LABEL=OPTION where names do not tell; repeat it.", show_default=False),
     ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels.csv with the labels.", show_default=False)
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    label_column: LabelColumn = None,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Judge one specialist on a dataset: every figure with its 95 % interval."""
     from gsco.cli.console import print_json, stderr, stdout

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gsco.cli.options import Data, Json, LabelColumn, Seed, Threads
+
 if TYPE_CHECKING:
     from gsco.evaluation.progress import Step
     from gsco.specialists import TrainedSpecialist
@@ -18,9 +20,7 @@ EXAMPLE = (
 
 
 def train(
-    data: Annotated[
-        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
-    ],
+    data: Data,
     preset: Annotated[
         str | None,
         typer.Option(help="quick, balanced or best: chooses for the data and the machine, and says why."),
@@ -44,23 +44,20 @@ def train(
         int | None,
         typer.Option(min=0, help="Side they are padded to with zeros; 224 in the benchmark's procedures."),
     ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels.csv with the labels, e.g. one of several findings.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
+    label_column: LabelColumn = None,
+    seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 (training of networks).")] = "auto",
     quick: Annotated[bool, typer.Option(help="Few epochs, to try whether it runs.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Train one specialist on a dataset's training cases and calibrate it on its validation cases."""
     from gsco import embedded
     from gsco.cases import load_dataset
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
+    from gsco.evaluation.environment import set_threads
     from gsco.specialists import train_specialist
     from gsco.specialists.machine import Machine
     from gsco.specialists.presets import Plan, plan
@@ -69,10 +66,7 @@ def train(
     progress = reporter(stderr())
     chosen = _recipe(preset, arch, procedure, recipe)
     machine = Machine.choose(device, precision)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     dataset = load_dataset(data, seed=seed, label_column=label_column)
     planned = plan(dataset, str(preset), machine) if chosen is None else Plan((chosen,), ())
     for line in (*planned.reasons, *missing_cases(dataset)):
