@@ -44,7 +44,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             "linear_probe",
-            "logistic regression on pooled features of a frozen backbone",
+            "logistic regression on pooled features of a frozen backbone (linearProbing is the benchmark's)",
             "gsco.specialists.registry:_linear_probe",
         ),
         Recipe(
@@ -75,7 +75,8 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "linearProbing",
-            "the last layer of a network trained as in the MedMNIST+ benchmark, on features computed once",
+            "the last layer of a network trained as in the MedMNIST+ benchmark, on features computed once "
+            "(linear_probe is a logistic regression)",
             "gsco.specialists.procedures:linear_probing",
         ),
         Recipe(

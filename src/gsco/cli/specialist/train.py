@@ -29,7 +29,11 @@ def train(
         str | None, typer.Option(help="Architecture: any timm name, or a folder; with --procedure.")
     ] = None,
     procedure: Annotated[
-        str | None, typer.Option(help="end-to-end, linear-probing or knn, as in the MedMNIST+ benchmark.")
+        str | None,
+        typer.Option(
+            help="end-to-end, linear-probing or knn, as in the MedMNIST+ benchmark. Its linear-probing "
+            "trains a last layer for 100 epochs; the recipe linear_probe is a logistic regression."
+        ),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe by its name, perhaps `recipe:backbone`.")
@@ -122,7 +126,8 @@ def _recipe(preset: str | None, arch: str | None, procedure: str | None, recipe:
     known = {name.lower(): name for name in PROCEDURES}
     if plain not in known:
         raise ModelError(
-            f"no procedure {procedure!r}", remedy="Choose one of: end-to-end, linear-probing, knn."
+            f"no procedure {procedure!r}",
+            remedy="Choose one of: end-to-end, linear-probing, knn (or --recipe linear_probe).",
         )
     return known[plain] if arch is None else f"{known[plain]}:{arch}"
 
