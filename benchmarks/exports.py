@@ -19,9 +19,9 @@ import torch
 
 from gsco.errors import ModelError
 from gsco.specialists.architectures import REFERENCE
-from gsco.specialists.backbones import create_network
 from gsco.specialists.export import Bench, Gate, make_bench, write_export
 from gsco.specialists.graphs import graph_of, to_onnx
+from gsco.specialists.named_networks import create_network
 from gsco.specialists.networks import NetworkSpecialist
 
 OPTIONS = ("disc", "ring", "stripes")

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from gsco.cases import ImageRef, load_dataset, load_image
 from gsco.cases.phantoms import generate_phantoms
-from gsco.specialists.backbones import Backbone, create_network, load_backbone
+from gsco.specialists.backbones import Backbone, load_backbone
 from gsco.specialists.features import extract
+from gsco.specialists.named_networks import create_network
 
 Features = NDArray[np.float32]
 

@@ -147,3 +147,19 @@ def test_the_choice_is_within_the_margin_and_does_not_depend_on_the_order(seed: 
     assert set(found.members) == set(again.members)
     assert found.best_loss <= found.loss + 1e-12
     assert set(found.members) | set(found.left_out) == set(spoken)
+
+
+def test_several_labels_are_as_many_questions_of_one_patient() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 2, (60, 3))
+    spoken = {
+        n: np.clip(0.5 + s * (truth - 0.5) + rng.normal(0, 0.1, truth.shape), 0.02, 0.98)
+        for n, s in (("a", 0.6), ("b", 0.5), ("liar", -0.8))
+    }
+    found = choose_team(spoken, truth, [i // 2 for i in range(60)])
+    assert found.members == ("a", "b")
+    assert found.n == 60
+    p = found.probabilities(spoken)
+    assert p.shape == truth.shape
+    right = np.where(truth, p, 1 - p)
+    assert -np.log(right).mean() == pytest.approx(found.loss)

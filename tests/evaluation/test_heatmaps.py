@@ -12,6 +12,7 @@ from PIL import Image
 
 import gsco
 from gsco.cli import main
+from gsco.errors import ModelError
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.heatmaps import SIDE, stored_heatmap
 from gsco.evaluation.report.heat import MOST, StoredHeatmap, looks_at
@@ -145,3 +146,27 @@ def test_diagnose_draws_one_figure(
     assert f"heat maps: {tmp_path / 'maps.png'}" in capsys.readouterr().out
     with Image.open(tmp_path / "maps.png") as figure:
         assert figure.width > 3 * 320
+
+
+def test_that_one_has_no_heat_map_is_said_once(
+    copied: Path, feature_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gsco.specialists import heatmaps
+
+    explainer = heatmaps.explainer
+
+    def none_of_knn(specialist: Any) -> Any:
+        if specialist.name == "knn":
+            raise ModelError("specialist 'knn' has no heat map")
+        return explainer(specialist)
+
+    monkeypatch.setattr(heatmaps, "explainer", none_of_knn)
+    for path in (copied / "heatmaps").glob("*.knn.png"):
+        path.unlink()
+    said = []
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            main(["run", "--resume", str(copied), "--cache", str(feature_cache)])
+        shown = capsys.readouterr()
+        said.append((shown.out + shown.err).count("has no heat map"))
+    assert said == [1, 0]

@@ -8,8 +8,9 @@ import torch
 
 from gsco.cases import Dataset
 from gsco.specialists import train_specialist
-from gsco.specialists.backbones import Backbone, create_network
+from gsco.specialists.backbones import Backbone
 from gsco.specialists.calibration import judge, softmax
+from gsco.specialists.named_networks import create_network
 from gsco.specialists.networks import NetworkSpecialist, start_head
 from gsco.specialists.registry import training_job
 

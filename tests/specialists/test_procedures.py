@@ -13,8 +13,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from gsco.cases import Dataset, load_image
 from gsco.specialists import load_specialist, train_specialist
 from gsco.specialists.architectures import REFERENCE
-from gsco.specialists.backbones import create_network, load_backbone, pad_to
+from gsco.specialists.backbones import load_backbone, pad_to
 from gsco.specialists.epochs_head import fit_head
+from gsco.specialists.named_networks import create_network
 from gsco.specialists.plain_knn import PlainNeighbours
 from gsco.specialists.procedures import PROCEDURES, medmnist, medmnist_plus
 from gsco.specialists.registry import training_job

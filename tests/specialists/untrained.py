@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gsco.specialists.backbones import create_network
+from gsco.specialists.named_networks import create_network
 from gsco.specialists.networks import NetworkSpecialist
 
 HALF = (0.5, 0.5, 0.5)

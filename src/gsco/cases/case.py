@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -148,6 +152,15 @@ class Dataset:
                 raise ValueError(f"{case.id} has no label")
             out.append(position[case.label])
         return out
+
+    def truth(self, cases: Sequence[Case]) -> NDArray[np.int64]:
+        """`targets` as an array, (n,); with several labels a case 0 or 1 by label, (n, options)."""
+        import numpy as np
+
+        if not self.task.multi_label:
+            return np.asarray(self.targets(cases), dtype=np.int64)
+        rows = [[key in case.labels for key in self.task.keys] for case in cases]
+        return np.asarray(rows, dtype=np.int64).reshape(len(cases), len(self.task.keys))
 
     def __len__(self) -> int:
         return len(self.cases)

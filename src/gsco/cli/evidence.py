@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gsco.cli.options import Data, Json, Seed, Threads
+
 EXAMPLE = (
     "Example:  gsco evidence build --data my_dataset --specialists linear_probe knn --out evidence/my_dataset"
 )
@@ -25,9 +27,7 @@ def _group() -> None:
 
 @app.command("build", epilog=EXAMPLE)
 def build(
-    data: Annotated[
-        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
-    ],
+    data: Data,
     specialists: Annotated[
         list[str],
         typer.Option(help="Folders of specialists, or recipes: one or more.", show_default=False),
@@ -42,7 +42,7 @@ def build(
     backbone: Annotated[str, typer.Option(help="Whose features find the similar cases.")] = "embedded",
     neighbours: Annotated[int, typer.Option(min=1, help="Similar cases of each case.")] = 10,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the training cases.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds and training.")] = 0,
+    seed: Seed = 0,
     quick: Annotated[bool, typer.Option(help="Train for fewer epochs.")] = False,
     unseen: Annotated[
         list[str] | None,
@@ -51,10 +51,8 @@ def build(
     allow_leakage: Annotated[
         list[str] | None, typer.Option(help="A kind of leakage to let pass; may be repeated.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print evidence.json to stdout.")] = False,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Write opinions and similar cases of every case; about training cases from who never saw them."""
     from gsco.cases import load_dataset

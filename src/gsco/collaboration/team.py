@@ -8,7 +8,8 @@ specialist is left out only where the validation cases show that it costs someth
 
 Each subset is judged by the log loss of its mean *after* a temperature: a mean of specialists that
 disagree is less sure than it might be, and without the temperature every further voice would be
-punished for that.
+punished for that. Where a case may have several labels, each label of each case is a question of its own,
+answered by yes or no; patients stay the unit.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Team:
             it, and the standard error of that, both in nats.
         n: validation cases.
         tried: subsets that were judged.
+        multi_label: whether a case may have several labels.
     """
 
     members: tuple[str, ...]
@@ -54,10 +56,14 @@ class Team:
     left_out: Mapping[str, tuple[float, float]]
     n: int
     tried: int
+    multi_label: bool = False
 
     def probabilities(self, spoken: Mapping[str, Floats]) -> Floats:
         """The team's answer from its members' probabilities, each (n, options): (n, options)."""
-        return self.temperature.apply(mean_of([spoken[name] for name in self.members]))
+        mean = mean_of([spoken[name] for name in self.members])
+        if self.multi_label:
+            return self.temperature.apply(_no_or_yes(mean))[..., 1]
+        return self.temperature.apply(mean)
 
     @property
     def reason(self) -> str:
@@ -84,7 +90,7 @@ def choose_team(
 
     Args:
         spoken: of each specialist, its probabilities of n validation cases, (n, options).
-        targets: n true option positions.
+        targets: n true option positions; where a case may have several labels, 0/1 of shape (n, options).
         clusters: unit that is independent (patient) of each case; each case its own when None.
         margin: standard errors (of the paired difference, over clusters) that the team may lie behind the
             subset with the lowest loss; 0 chooses that subset.
@@ -102,6 +108,10 @@ def choose_team(
     if table.ndim != 3 or table.shape[1] != len(truth):
         raise ValueError(f"probabilities of shape {table.shape} do not fit {len(truth)} cases")
     unit = np.arange(len(truth)) if clusters is None else _numbered(clusters)
+    n, several = len(truth), truth.ndim == 2
+    if several:
+        unit = np.repeat(unit, table.shape[2])
+        table, truth = _no_or_yes(table).reshape(len(names), -1, 2), truth.reshape(-1)
     search = _Search(table, truth, unit)
     everyone = tuple(range(len(names)))
     for subset in _subsets(search, len(names)):
@@ -121,14 +131,20 @@ def choose_team(
         best_members=tuple(names[i] for i in lowest),
         best_loss=search.loss(lowest),
         left_out=added,
-        n=len(truth),
+        n=n,
         tried=len(search.costs),
+        multi_label=several,
     )
 
 
 def mean_of(members: Iterable[Floats]) -> Floats:
     """Mean of the members' probabilities, each (n, options)."""
     return np.asarray(np.mean(np.stack(list(members)), axis=0))
+
+
+def _no_or_yes(probabilities: Floats) -> Floats:
+    """The probability of each label, by itself, as that of two options: (...) → (..., 2)."""
+    return np.stack([1 - probabilities, probabilities], axis=-1)
 
 
 class _Search:

@@ -7,7 +7,7 @@ to be answered is no validation at all: specialists are chosen, and answers cali
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,11 +107,15 @@ def validation_copies(
     of_training = check_leakage(train, val, progress=progress).copies(allowed)
     of_answered = check_leakage(answered, val, progress=progress).copies(allowed)
     copies = of_training | of_answered
-    kept = {case.label for case in val if case.id not in copies}
+
+    def labels(cases: Iterable[Case]) -> set[str]:
+        return {label for case in cases for label in case.labels}
+
+    whole = labels(case for case in val if case.id not in copies) == labels(val)
     return {
         "copies_of_training": sorted(of_training),
         "copies_of_answered": sorted(of_answered),
-        "left_out": sorted(copies) if kept == {case.label for case in val} else [],
+        "left_out": sorted(copies) if whole else [],
     }
 
 

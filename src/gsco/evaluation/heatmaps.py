@@ -18,7 +18,7 @@ import numpy as np
 from gsco.cases import Case, ImageRef, load_image
 from gsco.cases.paths import expanded
 from gsco.errors import ModelError
-from gsco.evaluation.progress import Reporter
+from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.report.cards import disagreements
 from gsco.evaluation.report.heat import StoredHeatmap
 from gsco.evaluation.runfolder import storage_errors, write_atomic
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gsco.specialists import Specialist
     from gsco.specialists.heatmaps import Explainer, Heatmap
 
+_WITHOUT = "heatmaps/none.json"
+"""The specialists whose lack of heat maps was noted."""
 SIDE = 32
 """Longer side of a stored map in pixels; what a network's last maps hold is coarser still."""
 
@@ -43,7 +45,8 @@ def make_heatmaps(
         work: folder, settings and progress.
         cases: those that were answered.
         lines: the log.
-        specialists: of the run; one that has no heat map is named in a note and left out.
+        specialists: of the run; one that has no heat map is left out, and named in a note once, not again
+            when the run is resumed.
     """
     chosen = list(disagreements(lines, work.config.split)[0])[: work.config.heatmaps]
     images = {case.id: case.image for case in cases}
@@ -57,9 +60,15 @@ def make_heatmaps(
     if not missing:
         return
     with work.stage("heat maps", total=len(missing)) as step:
-        done = {each.specialist.name: each for each in explainers(wanting, work.progress)}
+        told: list[str] = work.folder.read_json(_WITHOUT) or []
+        again = explainers([each for each in wanting if each.name in told], Silent())
+        fresh = explainers([each for each in wanting if each.name not in told], work.progress)
+        done = {each.specialist.name: each for each in (*again, *fresh)}
         with storage_errors(work.folder.heatmaps):
             work.folder.heatmaps.mkdir(exist_ok=True)
+        without = sorted({each.name for each in wanting} - set(done))
+        if without:
+            work.folder.write_json(_WITHOUT, without)
         for i, (specialist, case_id) in enumerate(missing):
             if specialist.name in done:
                 found = done[specialist.name].explain(images[case_id], side=SIDE)

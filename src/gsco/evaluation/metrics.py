@@ -226,6 +226,29 @@ def auc_of(reference: NDArray[Any], probabilities: Floats, weights: Floats) -> F
     return result
 
 
+def average_precision_of(positive: NDArray[np.bool_], score: Floats, weights: Floats) -> Floats:
+    """Mean precision at the ranks of the positive cases, of many weighted samples at once.
+
+    Equals ``sklearn.metrics.average_precision_score``; cases of one score stand at one rank.
+
+    Args:
+        positive: shape (n,).
+        score: shape (n,).
+        weights: how often each case stands in each sample, shape (r, n).
+
+    Returns:
+        Shape (r,); nan where a sample has no positive case.
+    """
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(score[order]) != 0]))
+    found = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
+    precision = _ratio(
+        found.cumsum(axis=1), np.add.reduceat(weights[:, order], starts, axis=1).cumsum(axis=1)
+    )
+    result: Floats = _ratio((found * np.nan_to_num(precision)).sum(axis=1), found.sum(axis=1))
+    return result
+
+
 def ece_cells(reference: ArrayLike, probabilities: ArrayLike, n_bins: int = ECE_BINS) -> Floats:
     """What each case adds to each confidence bin: (count, confidence, rightness), shape (n, n_bins, 3).
 

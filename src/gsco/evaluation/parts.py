@@ -61,7 +61,7 @@ def check_recipes(recipes: Sequence[str], backbone: str) -> None:
     Raises:
         ModelError: naming what there is.
     """
-    from gsco.specialists.backbones import check_backbone
+    from gsco.specialists.named_networks import check_backbone
     from gsco.specialists.registry import find_recipe
 
     check_backbone(backbone)
@@ -116,8 +116,8 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
 
 def load_encoder(name: str) -> Backbone:
     """The frozen backbone whose pooled features the index holds; shared with the heads that use it."""
-    from gsco.specialists.backbones import DEFAULT_BACKBONE
     from gsco.specialists.heads import shared_backbone
+    from gsco.specialists.named_networks import DEFAULT_BACKBONE
 
     return shared_backbone(DEFAULT_BACKBONE if name == "embedded" else name)
 

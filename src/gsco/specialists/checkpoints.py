@@ -99,7 +99,7 @@ def import_checkpoint(
         ModelError: another name, not a state dict, other tensors than the architecture has, another
             number of classes, or a dataset nobody knows.
     """
-    from gsco.specialists.backbones import create_network
+    from gsco.specialists.named_networks import create_network
 
     path = Path(path)
     said = CheckpointName.parse(path.name)

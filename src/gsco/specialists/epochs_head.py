@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gsco.specialists.backbones import frozen_network
 from gsco.specialists.calibration import as_probabilities, log_loss
 from gsco.specialists.heads import FeatureSpecialist, images_of
+from gsco.specialists.named_networks import frozen_network
 from gsco.specialists.schedule import Schedule
 from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 

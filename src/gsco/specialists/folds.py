@@ -118,7 +118,8 @@ def _strata(targets: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _starting_point(recipe: str) -> str:
     """Hash of the backbone weights that a recipe starts from; ``random`` where it has none to start from."""
-    from gsco.specialists.backbones import DEFAULT_BACKBONE, create_network, weights_mark
+    from gsco.specialists.backbones import weights_mark
+    from gsco.specialists.named_networks import DEFAULT_BACKBONE, create_network
     from gsco.specialists.registry import find_recipe
 
     name, _, backbone = recipe.partition(":")

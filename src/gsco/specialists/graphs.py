@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gsco.errors import ModelError
-from gsco.specialists.backbones import Backbone, as_maps, frozen_network, pad_to
+from gsco.specialists.backbones import Backbone, as_maps, pad_to
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.knn import NearestNeighbours
 from gsco.specialists.linear import LinearProbe
+from gsco.specialists.named_networks import frozen_network
 from gsco.specialists.networks import NetworkSpecialist
 from gsco.specialists.runtimes import require
 from gsco.specialists.trained import TrainedSpecialist

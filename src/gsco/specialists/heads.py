@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, ImageRef
 from gsco.errors import ModelError
-from gsco.specialists.backbones import DEFAULT_BACKBONE, Backbone, load_backbone
+from gsco.specialists.backbones import Backbone, load_backbone
 from gsco.specialists.features import Kind, extract
+from gsco.specialists.named_networks import DEFAULT_BACKBONE
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 
 

@@ -14,10 +14,11 @@ from torch import nn
 from gsco.cases import ImageRef
 from gsco.cases.images import load_image
 from gsco.specialists.augment import Augmentation, augmentation_for
-from gsco.specialists.backbones import DEFAULT_BACKBONE, Backbone, check_size, create_network
+from gsco.specialists.backbones import Backbone
 from gsco.specialists.features import decoded, extract
 from gsco.specialists.heads import images_of, standardise
 from gsco.specialists.linear import fit_logistic
+from gsco.specialists.named_networks import DEFAULT_BACKBONE, check_size, create_network
 from gsco.specialists.schedule import Schedule
 from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 from gsco.specialists.training import train_network

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from gsco.specialists.architectures import REFERENCE
-from gsco.specialists.backbones import DEFAULT_BACKBONE, create_network
 from gsco.specialists.epochs_head import EpochsHead
+from gsco.specialists.named_networks import DEFAULT_BACKBONE, create_network
 from gsco.specialists.networks import NetworkSpecialist, own_size
 from gsco.specialists.plain_knn import PlainNeighbours
 from gsco.specialists.schedule import Schedule

@@ -46,7 +46,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             "linear_probe",
-            "logistic regression on pooled features of a frozen backbone",
+            "logistic regression on pooled features of a frozen backbone (linearProbing is the benchmark's)",
             "gsco.specialists.registry:_linear_probe",
         ),
         Recipe(
@@ -77,7 +77,8 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "linearProbing",
-            "the last layer of a network trained as in the MedMNIST+ benchmark, on features computed once",
+            "the last layer of a network trained as in the MedMNIST+ benchmark, on features computed once "
+            "(linear_probe is a logistic regression)",
             "gsco.specialists.procedures:linear_probing",
         ),
         Recipe(
@@ -349,7 +350,7 @@ def _resolve(path: str) -> Any:
 
 
 def _head(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> dict[str, Any]:
-    from gsco.specialists.backbones import DEFAULT_BACKBONE
+    from gsco.specialists.named_networks import DEFAULT_BACKBONE
 
     return {
         "name": name,
@@ -382,7 +383,7 @@ def _knn(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> Trai
 
 
 def _finetuned(job: TrainingJob, name: str, recipe: str, backbone: str | None) -> TrainedSpecialist:
-    from gsco.specialists.backbones import DEFAULT_BACKBONE
+    from gsco.specialists.named_networks import DEFAULT_BACKBONE
     from gsco.specialists.networks import fine_tuned
 
     return fine_tuned(

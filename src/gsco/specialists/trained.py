@@ -76,18 +76,12 @@ class TrainingJob:
     @property
     def train_targets(self) -> NDArray[np.int64]:
         """Option positions of the training cases (N,), or 0/1 by label (N, options)."""
-        return self._targets(self.train)
+        return self.dataset.truth(self.train)
 
     @property
     def val_targets(self) -> NDArray[np.int64]:
         """The same of the validation cases."""
-        return self._targets(self.val)
-
-    def _targets(self, cases: tuple[Case, ...]) -> NDArray[np.int64]:
-        if not self.multi_label:
-            return np.asarray(self.dataset.targets(cases), dtype=np.int64)
-        rows = [[key in case.labels for key in self.options] for case in cases]
-        return np.asarray(rows, dtype=np.int64).reshape(len(cases), len(self.options))
+        return self.dataset.truth(self.val)
 
     def with_train(self, train: tuple[Case, ...], *, tag: str = "") -> TrainingJob:
         """The same job with other training cases."""
@@ -99,7 +93,16 @@ class TrainingJob:
 
         cases = [*(self.train if train is None else train), *self.val]
         content = image_keys([case.image for case in cases])
-        rows = [[case.id, case.label, case.split, case.patient_id, case.group] for case in cases]
+        rows = [
+            [
+                case.id,
+                case.labels if self.multi_label else case.label,
+                case.split,
+                case.patient_id,
+                case.group,
+            ]
+            for case in cases
+        ]
         settings = [list(self.options), self.dataset.task.modality, self.seed, self.quick, self.size]
         settings += [self.pad, self.machine.precision]
         digest = hashlib.sha256(json.dumps([rows, settings]).encode())

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gsco.cases import ImageRef, load_image
 from gsco.errors import ModelError
-from gsco.specialists.backbones import DEFAULT_BACKBONE
 from gsco.specialists.heads import FeatureSpecialist, images_of
+from gsco.specialists.named_networks import DEFAULT_BACKBONE
 from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
 if TYPE_CHECKING:

@@ -45,6 +45,7 @@ def comparison() -> Comparison:
         "n_clusters": 80,
         "n_validation": 40,
         "options": [{"key": key, "name": f"histiocytofibromatous lesion {key}"} for key in KEYS],
+        "multi_label": False,
         "n_per_class": dict.fromkeys(KEYS, 10),
         "notes": ["3 broken image(s) skipped"],
         "method": {"seed": 0, "n_resamples": 50},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,16 @@ def test_the_summary_leaves_out_what_could_not_be_found() -> None:
     figures = summary(find_alike(rows, cases, rows, cases), cases, n_resamples=50, seed=0)
     assert figures["precision_at_10"]["value"] == pytest.approx(0.5)
     assert figures["chance"] == pytest.approx(0.5)
+
+
+def test_of_several_labels_one_that_is_shared_is_enough() -> None:
+    known = [
+        replace(case(0, "a"), labels=("a", "b")),
+        replace(case(1, "c"), labels=("c",)),
+        replace(case(2, "a"), labels=()),
+    ]
+    asked = [replace(case(3, "b"), labels=("b", "d")), replace(case(4, "a"), labels=())]
+    rows = np.eye(3, dtype="f4")
+    found = find_alike(rows[[0, 2]], asked, rows, known, k=1)
+    assert found.precision.tolist() == [1, 1]
+    assert found.chance == pytest.approx([1 / 3, 1 / 3])

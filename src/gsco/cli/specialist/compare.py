@@ -7,23 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsco.cli.options import Data, Json, LabelColumn, Resamples, Seed
+
 if TYPE_CHECKING:
     from gsco.evaluation.comparison.compare import Comparison
 
 EXAMPLE = "Example:  gsco specialist compare --data my_dataset --run runs/mine --out comparison.html"
-_COLUMNS = (
-    ("macro_f1", "macro-F1"),
-    ("accuracy", "accuracy"),
-    ("auc", "AUC"),
-    ("ece", "ECE"),
-    ("brier", "Brier"),
-)
+_COLUMNS = ("macro_f1", "accuracy", "auc", "ece", "brier")
+_COLUMNS_OF_LABELS = ("macro_f1", "map", "auc", "ece", "brier")
 
 
 def compare(
-    data: Annotated[
-        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
-    ],
+    data: Data,
     folders: Annotated[
         list[Path] | None, typer.Argument(help="Folders of specialists.", show_default=False)
     ] = None,
@@ -35,12 +30,10 @@ def compare(
     ] = None,
     unpooled: Annotated[bool, typer.Option("--unpooled", help="Compare un-pooled embeddings, too.")] = False,
     timing: Annotated[bool, typer.Option(help="Measure milliseconds an image.")] = True,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels.csv with the labels.", show_default=False)
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    label_column: LabelColumn = None,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Compare specialists on the test split; the team is chosen on validation."""
     from gsco.cli import InterruptedByPersonError
@@ -82,14 +75,16 @@ def _show(console: object, found: Comparison, out: Path | None) -> None:
 
     from gsco.cli.console import RESEARCH_ONLY
     from gsco.cli.tables import figure
+    from gsco.evaluation.report.wording import METRIC_NAMES
 
     assert isinstance(console, Console)
     result, timing = found.result, found.timing
     title = escape(f"{result['dataset']} · {result['split']} · n = {result['n']}")
     table = Table(title=title, title_justify="left", caption="95 % bootstrap intervals over patients")
     table.add_column("specialist", no_wrap=True)
-    for name, heading in _COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=name == "macro_f1")
+    columns = _COLUMNS_OF_LABELS if result["multi_label"] else _COLUMNS
+    for name in columns:
+        table.add_column(METRIC_NAMES[name], justify="right", no_wrap=name == "macro_f1")
     for heading in ("P@10", "MB", *(["ms"] if timing else [])):
         table.add_column(heading, justify="right")
     members = result["team"]["members"] if result["team"] else []
@@ -101,7 +96,7 @@ def _show(console: object, found: Comparison, out: Path | None) -> None:
     if result["team"]:
         rows.append(("", result["team"], "team (● members)"))
     for name, figures, label in rows:
-        cells = [figure(figures[metric], interval=metric == "macro_f1") for metric, _ in _COLUMNS]
+        cells = [figure(figures[metric], interval=metric == "macro_f1") for metric in columns]
         found_alike = alike.get(name, {}).get("pooled")
         cells.append(figure(found_alike["precision_at_10"]) if found_alike else "")
         cells.append(f"{result['about'][name]['size_mb']:.1f}" if name else "")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gsco.cli.options import Data, Json, LabelColumn, Resamples, Seed
+
 if TYPE_CHECKING:
     from gsco.evaluation.comparison.evaluate import Judgement
 
@@ -17,9 +19,7 @@ EXAMPLE = (
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of a specialist.", show_default=False)],
-    data: Annotated[
-        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
-    ],
+    data: Data,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which cases.")] = "test",
     external: Annotated[
         bool, typer.Option("--external", help="It was trained on another set: map labels by name.")
@@ -28,12 +28,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--map", help="LABEL=OPTION where names do not tell; repeat it.", show_default=False),
     ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels.csv with the labels.", show_default=False)
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    label_column: LabelColumn = None,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Judge one specialist on a dataset: every figure with its 95 % interval."""
     from gsco.cli.console import print_json, stderr, stdout
@@ -73,14 +71,28 @@ def _show(console: object, found: Judgement) -> None:
     table.add_column("figure")
     table.add_column("value", justify="right")
     names = {option["key"]: option["name"] for option in about["options"]}
+    several = bool(about["thresholds"])
     for name, entry in found.figures.items():
-        if name.startswith("recall:"):
+        if name in METRIC_NAMES:
+            table.add_row(METRIC_NAMES[name], figure(entry, interval=True))
+        elif not several:
             key = name.removeprefix("recall:")
             called = escape(f"recall {names[key]} (n = {about['n_per_class'][key]})")
             table.add_row(called, figure(entry, interval=True))
-        else:
-            table.add_row(METRIC_NAMES[name], figure(entry, interval=True))
     console.print(table)
+    if several:
+        columns = ("recall", "precision", "ap", "auc", "ece", "brier")
+        by_label = Table("label", title="Each label by itself", title_justify="left")
+        for heading in ("n", "said above", *columns):
+            by_label.add_column(
+                METRIC_NAMES.get(heading, heading.upper() if heading == "ap" else heading), justify="right"
+            )
+        for key, name in names.items():
+            cells = [figure(found.figures[f"{metric}:{key}"]) for metric in columns]
+            by_label.add_row(
+                escape(name), str(about["n_per_class"][key]), f"{about['thresholds'][key]:.3f}", *cells
+            )
+        console.print(by_label)
     mapping = about["mapping"]
     if mapping:
         pairs = ", ".join(f"{label} → {names[option]}" for label, option in mapping["mapped"].items())

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gsco.cli.options import Json
+
 EXAMPLE = "Example:  gsco specialist explain runs/busi/specialists/finetuned scan.png --option malignant"
 
 
@@ -19,7 +21,7 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(help="PNG to write. Default: beside the image, IMAGE.heat.png.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw a heat map: which places of the image speak for an option. Not a medical device."""
     from gsco.cases import ImageRef, load_image

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gsco.cli.options import Json
+
 EXAMPLE = "Example:  gsco specialist import breastmnist_28_endToEnd_resnet18_s9930641_best.pth"
 
 
@@ -22,7 +24,7 @@ def import_(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the specialist; specialists/NAME by default.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Read a checkpoint of GSCo_Specialist or MedMNIST+, by its file name."""
     from gsco import embedded

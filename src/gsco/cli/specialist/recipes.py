@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from gsco.cli.options import Json
 
 EXAMPLE = "Example:  gsco specialist recipes"
 
 
-def recipes(json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False) -> None:
+def recipes(json: Json = False) -> None:
     """List the recipes of this package and of plugins, and say which plugin cannot be loaded."""
     from gsco.cli.console import print_json, stdout
     from gsco.errors import ModelError

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from gsco.cli.options import Data, Json, LabelColumn, Seed, Threads
+
 if TYPE_CHECKING:
     from gsco.cases import Dataset
     from gsco.evaluation.progress import Reporter, Step
@@ -19,9 +21,7 @@ EXAMPLE = (
 
 
 def train(
-    data: Annotated[
-        Path, typer.Option(help="Dataset folder, MedMNIST .npz or ImageFolder.", show_default=False)
-    ],
+    data: Data,
     preset: Annotated[
         str | None,
         typer.Option(help="quick, balanced or best: chooses for the data and the machine, and says why."),
@@ -30,7 +30,11 @@ def train(
         str | None, typer.Option(help="Architecture: any timm name, or a folder; with --procedure.")
     ] = None,
     procedure: Annotated[
-        str | None, typer.Option(help="end-to-end, linear-probing or knn, as in the MedMNIST+ benchmark.")
+        str | None,
+        typer.Option(
+            help="end-to-end, linear-probing or knn, as in the MedMNIST+ benchmark. Its linear-probing "
+            "trains a last layer for 100 epochs; the recipe linear_probe is a logistic regression."
+        ),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe by its name, perhaps `recipe:backbone`.")
@@ -45,10 +49,8 @@ def train(
         int | None,
         typer.Option(min=0, help="Side they are padded to with zeros; 224 in the benchmark's procedures."),
     ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels.csv with the labels, e.g. one of several findings.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
+    label_column: LabelColumn = None,
+    seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 (training of networks).")] = "auto",
     quick: Annotated[bool, typer.Option(help="Few epochs, to try whether it runs.")] = False,
@@ -56,16 +58,15 @@ def train(
         Literal["auto", "pytorch"],
         typer.Option(help="auto ends with a choice of the runtime that answers fastest here."),
     ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Train one specialist on a dataset's training cases and calibrate it on its validation cases."""
     from gsco import embedded
     from gsco.cases import load_dataset
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
+    from gsco.evaluation.environment import set_threads
     from gsco.specialists import train_specialist
     from gsco.specialists.machine import Machine
     from gsco.specialists.presets import Plan, plan
@@ -74,10 +75,7 @@ def train(
     progress = reporter(stderr())
     chosen = _recipe(preset, arch, procedure, recipe)
     machine = Machine.choose(device, precision)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     dataset = load_dataset(data, seed=seed, label_column=label_column)
     planned = plan(dataset, str(preset), machine) if chosen is None else Plan((chosen,), ())
     for line in (*planned.reasons, *missing_cases(dataset)):
@@ -135,7 +133,8 @@ def _recipe(preset: str | None, arch: str | None, procedure: str | None, recipe:
     known = {name.lower(): name for name in PROCEDURES}
     if plain not in known:
         raise ModelError(
-            f"no procedure {procedure!r}", remedy="Choose one of: end-to-end, linear-probing, knn."
+            f"no procedure {procedure!r}",
+            remedy="Choose one of: end-to-end, linear-probing, knn (or --recipe linear_probe).",
         )
     return known[plain] if arch is None else f"{known[plain]}:{arch}"
 

@@ -19,7 +19,6 @@ from gsco.errors import DatasetError, ModelError, NoLabelsError
 from gsco.evaluation.comparison.labels import means_else
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.runfolder import storage_errors, write_atomic
-from gsco.evaluation.summary import ArmAnswers
 
 if TYPE_CHECKING:
     from gsco.cases.case import Split
@@ -179,20 +178,14 @@ def labelled(dataset: Dataset, split: Split) -> tuple[Case, ...]:
     return tuple(case for case in dataset.split(split) if several or case.label is not None)
 
 
-def check_dataset(dataset: Dataset, split: Split, *, several: bool = False) -> None:
-    """DatasetError where specialists cannot be judged on a split of this dataset.
-
-    Args:
-        dataset: what they are to be judged on.
-        split: which cases.
-        several: whether a case may have several labels.
-    """
+def check_dataset(dataset: Dataset, split: Split) -> None:
+    """DatasetError where specialists cannot be judged on a split of this dataset."""
     task = dataset.task
-    if task.kind != "diagnosis" or not task.options or (task.multi_label and not several):
+    if task.kind != "diagnosis" or not task.options:
         raise DatasetError(
-            f"is a {'multi-label ' if task.multi_label else ''}{task.kind} task",
+            f"is a {task.kind} task",
             where=str(dataset.root),
-            remedy="This works on diagnosis with one label of a closed list.",
+            remedy="This works on diagnosis with labels of a closed list.",
         )
     if not labelled(dataset, split):
         raise NoLabelsError(
@@ -233,24 +226,7 @@ def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
     return [own.index(key) for key in options]
 
 
-def as_answers(
-    name: str, cases: Sequence[Case], reference: Sequence[int] | NDArray[np.int64], probabilities: Floats
-) -> ArmAnswers:
-    """Answers to labelled cases, as `gsco.evaluation.summary` judges them.
-
-    Args:
-        name: who answered.
-        cases: n cases.
-        reference: their option positions.
-        probabilities: (n, options).
-    """
-    return ArmAnswers(
-        name,
-        "specialist",
-        tuple(case.id for case in cases),
-        tuple(case.cluster for case in cases),
-        np.asarray(reference, dtype=np.int64),
-        probabilities.argmax(axis=1).astype(np.int64),
-        probabilities,
-        probabilities.shape[1],
-    )
+def thresholds_for(contestant: Contestant, columns: Sequence[int]) -> Floats:
+    """Above which probability a specialist of several labels a case says each of the dataset's."""
+    own = getattr(contestant.specialist, "thresholds", None)
+    return np.full(len(columns), 0.5) if own is None else np.asarray(own, dtype=np.float64)[list(columns)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,35 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, load_dataset
-from gsco.collaboration.team import Team, choose_team, mean_of
+from gsco.collaboration.team import Team, mean_of
 from gsco.embedded import cache_home
 from gsco.errors import ModelError
 from gsco.evaluation import statistics as s
 from gsco.evaluation.comparison.answers import (
-    Contestant,
-    as_answers,
     ask,
     check_dataset,
     columns_for,
     folders_of_run,
     labelled,
     load_contestants,
+    thresholds_for,
 )
+from gsco.evaluation.comparison.choosing import Chosen, choose, validation_cases
 from gsco.evaluation.comparison.cost import measure, size_of
-from gsco.evaluation.comparison.figures import judge
-from gsco.evaluation.comparison.neighbours import find_alike, summary
-from gsco.evaluation.copies import validation_copies
-from gsco.evaluation.data import draw, fingerprint
+from gsco.evaluation.comparison.embeddings import ASKED, SEARCHED, embedding_figures
+from gsco.evaluation.comparison.figures import Answers, as_answers, by_key, compare_macro_f1, judge
+from gsco.evaluation.data import fingerprint
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter, Silent
-from gsco.evaluation.runfolder import dump_json, storage_errors, write_atomic
-from gsco.evaluation.summary import COUNTED, ArmAnswers, rounded
+from gsco.evaluation.summary import rounded
 
-SEARCHED = 2000
-"""Most training cases in which embeddings look for neighbours."""
-ASKED = 500
-"""Most cases whose neighbours are looked for, of each split."""
 Row = dict[str, Any]
+_TEAM, _EVERYONE = "team", "mean of all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ class Comparison:
 
     result: dict[str, Any]
     timing: dict[str, Any]
-    answers: Mapping[str, ArmAnswers]
+    answers: Mapping[str, Answers]
     card: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +88,7 @@ def compare_specialists(
 
     Raises:
         ModelError: no specialists, a folder that is none, or options that are not the dataset's.
-        DatasetError: not single-label diagnosis, or nothing labelled to test on.
+        DatasetError: not diagnosis, or nothing labelled to test on.
     """
     progress, cache = progress or Silent(), cache_home(cache)
     paths = [*map(Path, folders), *(folders_of_run(Path(run)) if run is not None else [])]
@@ -105,7 +99,7 @@ def compare_specialists(
         dataset = load_dataset(data, check_images=True, seed=seed, label_column=label_column, progress=step)
     check_dataset(dataset, "test")
     columns = {c.name: columns_for(c, dataset) for c in contestants}
-    val, left_out = _validation_cases(dataset, cache, progress)
+    val, left_out = validation_cases(dataset, cache, progress)
     cases = labelled(dataset, "test")
     spoken: dict[str, dict[str, Floats]] = {"val": {}, "test": {}}
     for who in contestants:
@@ -114,15 +108,26 @@ def compare_specialists(
                 said = ask(who, [case.image for case in asked], cache=cache, step=step)
             spoken[part][who.name] = said[:, columns[who.name]]
 
-    team = _team(dataset, val, spoken["val"])
-    best = _best(dataset, val, spoken["val"])
+    chosen = choose(dataset, val, spoken["val"])
+    thresholds: dict[str, Floats] = {}
+    if dataset.task.multi_label:
+        thresholds = {c.name: thresholds_for(c, columns[c.name]) for c in contestants}
+        thresholds |= chosen.thresholds or {_EVERYONE: np.full(len(dataset.task.keys), 0.5)}
     with progress.stage("figures"):
-        result, answers = _figures(dataset, cases, spoken["test"], team, best, n_resamples, seed)
+        result, answers = _figures(dataset, cases, spoken["test"], chosen, thresholds, n_resamples, seed)
     result = {
         **_head(dataset, cases, val, left_out, n_resamples, seed),
         **result,
-        "embeddings": _embeddings(
-            dataset, contestants, val, cases, unpooled, cache, n_resamples, seed, progress
+        "embeddings": embedding_figures(
+            dataset,
+            contestants,
+            val,
+            cases,
+            unpooled=unpooled,
+            cache=cache,
+            n_resamples=n_resamples,
+            seed=seed,
+            progress=progress,
         ),
         "about": {who.name: size_of(who) for who in contestants},
     }
@@ -143,6 +148,8 @@ def _head(
     n_resamples: int,
     seed: int,
 ) -> Row:
+    task = dataset.task
+    counts = {key: sum(key in case.labels for case in cases) for key in task.keys}
     notes = [f"{len(dataset.skipped)} broken image(s) skipped"] if dataset.skipped else []
     if left_out:
         notes.append(
@@ -151,140 +158,96 @@ def _head(
         )
     if not val:
         notes.append("no validation cases: no team is chosen, and no best specialist")
+    missing = [option.name for option in task.options if not counts[option.key]]
+    if missing:
+        notes.append(f"no test case of {', '.join(missing)}: means leave them out")
     return {
         "schema": 1,
         "dataset": dataset.name,
-        "modality": dataset.task.modality,
+        "modality": task.modality,
         "fingerprint": fingerprint(dataset),
         "split": "test",
         "n": len(cases),
         "n_clusters": len({case.cluster for case in cases}),
         "n_validation": len(val),
-        "options": [{"key": option.key, "name": option.name} for option in dataset.task.options],
-        "n_per_class": {key: sum(case.label == key for case in cases) for key in dataset.task.keys},
+        "multi_label": task.multi_label,
+        "options": [{"key": option.key, "name": option.name} for option in task.options],
+        "n_per_class": counts,
         "notes": notes,
         "method": {"seed": seed, "n_resamples": n_resamples, "searched": SEARCHED, "asked": ASKED},
     }
-
-
-def _validation_cases(
-    dataset: Dataset, cache: Path, progress: Reporter
-) -> tuple[tuple[Case, ...], list[str]]:
-    """Labelled validation cases without copies of others, and the ids of those; found once for a dataset."""
-    val, train, cases = labelled(dataset, "val"), labelled(dataset, "train"), labelled(dataset, "test")
-    if not val:
-        return (), []
-    path = cache / "copies" / f"{fingerprint(dataset)[:32]}.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["left_out"]
-    except (OSError, ValueError, KeyError):
-        with progress.stage("leakage check of validation") as step:
-            known = validation_copies(train, val, cases, progress=step)
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, dump_json(known))
-        found = known["left_out"]
-    gone = set(found)
-    return tuple(case for case in val if case.id not in gone), list(found)
-
-
-def _team(dataset: Dataset, val: Sequence[Case], spoken: Mapping[str, Floats]) -> Team | None:
-    if not val:
-        return None
-    return choose_team(spoken, dataset.targets(val), [case.cluster for case in val])
-
-
-def _best(dataset: Dataset, val: Sequence[Case], spoken: Mapping[str, Floats]) -> str | None:
-    """The specialist with the best macro-F1 on validation (ties: AUC, then the order given)."""
-    from gsco.evaluation import metrics as m
-
-    if not val:
-        return None
-    truth = np.asarray(dataset.targets(val), dtype=np.int64)
-
-    def worth(name: str) -> tuple[float, float]:
-        p = spoken[name]
-        area = m.auc(truth, p)
-        return m.macro_f1(truth, p.argmax(axis=1), p.shape[1]), 0.0 if np.isnan(area) else area
-
-    return max(spoken, key=worth)
 
 
 def _figures(
     dataset: Dataset,
     cases: Sequence[Case],
     spoken: Mapping[str, Floats],
-    team: Team | None,
-    best: str | None,
+    chosen: Chosen,
+    thresholds: Mapping[str, Floats],
     n_resamples: int,
     seed: int,
-) -> tuple[Row, dict[str, ArmAnswers]]:
+) -> tuple[Row, dict[str, Answers]]:
     """Figures of specialists and team, what the team adds, and how alike the specialists' errors are."""
-    reference = dataset.targets(cases)
+    task, truth = dataset.task, dataset.truth(cases)
 
-    def judged(each: ArmAnswers) -> dict[str, dict[str, float | None]]:
-        task = dataset.task
+    def answered(name: str, probabilities: Floats) -> Answers:
+        return as_answers(name, cases, truth, probabilities, thresholds.get(name))
+
+    def judged(each: Answers) -> dict[str, dict[str, float | None]]:
         return judge(each, task.keys, ordinal=task.ordinal, n_resamples=n_resamples, seed=seed)
 
-    answers = {name: as_answers(name, cases, reference, p) for name, p in spoken.items()}
-    figures = {name: judged(each) for name, each in answers.items()}
-    everyone = as_answers("mean of all", cases, reference, mean_of(spoken.values()))
+    answers = {name: answered(name, p) for name, p in spoken.items()}
+    everyone = answered(_EVERYONE, mean_of(spoken.values()))
     out: Row = {
-        "specialists": figures,
+        "specialists": {name: judged(each) for name, each in answers.items()},
         "team": None,
-        "best_specialist": best,
+        "best_specialist": chosen.best,
         "mean_of_all": judged(everyone),
         "choice": None,
+        "thresholds": {name: by_key(task.keys, values) for name, values in thresholds.items()},
         "comparisons": [],
         "agreement": _agreement(answers),
     }
-    if team is not None and best is not None:
-        together = as_answers("team", cases, reference, team.probabilities(spoken))
-        out["team"] = {
-            "members": list(team.members),
-            **judged(together),
-        }
-        out["choice"] = {
-            "reason": team.reason,
-            "temperature": team.temperature.value,
-            "log_loss": team.loss,
-            "lowest": {"members": list(team.best_members), "log_loss": team.best_loss},
-            "left_out": {
-                name: {"log_loss_added": cost, "standard_error": error}
-                for name, (cost, error) in team.left_out.items()
-            },
-            "subsets_tried": team.tried,
-        }
-        out["comparisons"] = [
-            {
-                "a": "team",
-                "b": name,
-                "metric": "macro_f1",
-                **s.compare(
-                    together.cluster_confusions,
-                    other.cluster_confusions,
-                    COUNTED["macro_f1"],
-                    n_resamples=n_resamples,
-                    seed=seed,
-                )._asdict(),
-            }
-            for name, other in (("best_specialist", answers[best]), ("mean_of_all", everyone))
-        ]
+    if chosen.team is not None and chosen.best is not None:
+        together = answered(_TEAM, chosen.team.probabilities(spoken))
+        out["team"] = {"members": list(chosen.team.members), **judged(together)}
+        out["choice"] = _choice(chosen.team)
+        others = (("best_specialist", answers[chosen.best]), ("mean_of_all", everyone))
+        for name, other in others:
+            difference = compare_macro_f1(together, other, n_resamples=n_resamples, seed=seed)
+            out["comparisons"].append({"a": "team", "b": name, "metric": "macro_f1", **difference})
         answers["team"] = together
     return out, answers
 
 
-def _agreement(answers: Mapping[str, ArmAnswers]) -> Row:
-    """Pairs of specialists: how often they say the same, and how often both are wrong, as shares of cases."""
+def _choice(team: Team) -> Row:
+    return {
+        "reason": team.reason,
+        "temperature": team.temperature.value,
+        "log_loss": team.loss,
+        "lowest": {"members": list(team.best_members), "log_loss": team.best_loss},
+        "left_out": {
+            name: {"log_loss_added": cost, "standard_error": error}
+            for name, (cost, error) in team.left_out.items()
+        },
+        "subsets_tried": team.tried,
+    }
+
+
+def _agreement(answers: Mapping[str, Answers]) -> Row:
+    """Pairs of specialists: how often they say the same, and how often both are wrong.
+
+    Shares of cases; where a case may have several labels, of all yes-or-no answers to each label of each.
+    """
     names = list(answers)
 
     def table(share: Any) -> list[list[float]]:
         return [[float(np.mean(share(answers[a], answers[b]))) for b in names] for a in names]
 
-    def same(a: ArmAnswers, b: ArmAnswers) -> NDArray[np.bool_]:
+    def same(a: Answers, b: Answers) -> NDArray[np.bool_]:
         return np.equal(a.prediction, b.prediction)
 
-    def both_wrong(a: ArmAnswers, b: ArmAnswers) -> NDArray[np.bool_]:
+    def both_wrong(a: Answers, b: Answers) -> NDArray[np.bool_]:
         return ~a.right & ~b.right
 
     return {
@@ -292,60 +255,4 @@ def _agreement(answers: Mapping[str, ArmAnswers]) -> Row:
         "same_answer": table(same),
         "both_wrong": table(both_wrong),
         "all_wrong": float(np.mean(~np.any([each.right for each in answers.values()], axis=0))),
-    }
-
-
-def _embeddings(
-    dataset: Dataset,
-    contestants: Sequence[Contestant],
-    val: Sequence[Case],
-    cases: Sequence[Case],
-    unpooled: bool,
-    cache: Path,
-    n_resamples: int,
-    seed: int,
-    progress: Reporter,
-) -> Row | None:
-    """Whose embeddings find same-label training cases: figures on the split, the best by validation."""
-    from gsco.specialists.embeddings import embed
-
-    searched = draw(labelled(dataset, "train"), SEARCHED, seed)
-    parts = {"val": draw(val, ASKED, seed), "test": draw(cases, ASKED, seed)}
-    if not searched:
-        return None
-    found: dict[str, dict[str, Row]] = {}
-    for who in contestants:
-        for pooled in (True, False) if unpooled else (True,):
-            kind = "pooled" if pooled else "unpooled"
-
-            def of(some: Sequence[Case], what: str, who: Contestant = who, pooled: bool = pooled) -> Any:
-                images = [case.image for case in some]
-                with progress.stage(f"embeddings of {who.name}: {what}", total=len(images)) as step:
-                    return embed(who.specialist, images, pooled=pooled, cache=cache, progress=step)
-
-            try:
-                rows = of(searched, "training cases")
-            except ModelError as error:
-                progress.note(f"{error.what}: it is left out of the comparison of embeddings")
-                continue
-            row: Row = {}
-            for part, asked in parts.items():
-                if asked:
-                    alike = find_alike(of(asked, part), asked, rows, searched)
-                    row[part] = summary(alike, asked, n_resamples=n_resamples, seed=seed)
-            if row:
-                chosen = row.get("val", {}).get("map", {}).get("value")
-                found.setdefault(who.name, {})[kind] = {**row["test"], "validation_map": chosen}
-    ranked = [
-        (figures["validation_map"], name, kind)
-        for name, kinds in found.items()
-        for kind, figures in kinds.items()
-        if figures["validation_map"] is not None and not np.isnan(figures["validation_map"])
-    ]
-    best = max(ranked, key=lambda row: row[0]) if ranked else None
-    return {
-        "n_searched": len(searched),
-        "n_asked": len(parts["test"]),
-        "best": None if best is None else {"specialist": best[1], "kind": best[2]},
-        "specialists": found,
     }

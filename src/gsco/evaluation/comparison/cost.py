@@ -89,7 +89,7 @@ def _stored(folder: Path) -> int | None:
 
 @lru_cache(maxsize=8)
 def _weights(backbone: str) -> int:
-    from gsco.specialists.backbones import create_network
+    from gsco.specialists.named_networks import create_network
 
     model, _ = create_network(backbone, pretrained=False, num_classes=0)
     return sum(int(weight.numel()) for weight in model.parameters())

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, load_dataset
 from gsco.embedded import cache_home
 from gsco.errors import LabelError, ModelError, NoLabelsError
 from gsco.evaluation.comparison.answers import (
     Contestant,
-    as_answers,
     ask,
     check_dataset,
     columns_for,
     labelled,
     load_contestants,
+    thresholds_for,
     trained_on,
 )
-from gsco.evaluation.comparison.figures import judge, judge_labels
+from gsco.evaluation.comparison.figures import as_answers, by_key, judge
 from gsco.evaluation.comparison.labels import LabelMap, map_labels, readable_names
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter, Silent
@@ -90,7 +91,7 @@ def evaluate_specialist(
     (who,) = load_contestants([Path(folder)], cache=cache, progress=progress)
     with progress.stage("reading the dataset") as step:
         dataset = load_dataset(data, check_images=True, seed=seed, label_column=label_column, progress=step)
-    check_dataset(dataset, split, several=not external)
+    check_dataset(dataset, split)
     given = _external(who, dataset, split, mapping) if external else _own(who, dataset, split)
     with progress.stage(f"specialist {who.name} on {split}", total=len(given.cases)) as step:
         said = ask(who, [case.image for case in given.cases], cache=cache, step=step)
@@ -102,7 +103,9 @@ def evaluate_specialist(
     if missing:
         notes.append(f"no case of {', '.join(missing)}: means over classes leave them out")
     with progress.stage("figures"):
-        figures = _judge(who, dataset, given, said, n_resamples, seed)
+        answers = as_answers(who.name, given.cases, given.truth, said, given.thresholds)
+        ordinal = dataset.task.ordinal and not external
+        figures = judge(answers, given.keys, ordinal=ordinal, n_resamples=n_resamples, seed=seed)
     about = {
         "specialist": who.name,
         "runtime": runtime_of(who.specialist),
@@ -114,6 +117,7 @@ def evaluate_specialist(
         "n_clusters": len({case.cluster for case in given.cases}),
         "options": [{"key": key, "name": given.names.get(key, key)} for key in given.keys],
         "n_per_class": given.counts,
+        "thresholds": by_key(given.keys, given.thresholds),
         "mapping": None
         if given.mapping is None
         else {**given.mapping.to_json(), "n_kept": len(given.cases), "n_dropped": given.n_dropped},
@@ -123,35 +127,43 @@ def evaluate_specialist(
 
 @dataclass(frozen=True)
 class _Given:
-    """What a specialist is judged on: cases with their answers, as its options or the dataset's labels."""
+    """What a specialist is judged on, as its options or the dataset's labels."""
 
     cases: tuple[Case, ...]
-    answers: tuple[tuple[str, ...], ...]
+    truth: NDArray[np.int64]
     keys: tuple[str, ...]
     names: Mapping[str, str]
     columns: tuple[int, ...] = ()
+    thresholds: Floats | None = None
     mapping: LabelMap | None = None
     n_dropped: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
         """Cases of each label."""
-        return {key: sum(key in answer for answer in self.answers) for key in self.keys}
+        several = self.truth.ndim == 2
+        each = self.truth.sum(axis=0) if several else np.bincount(self.truth, minlength=len(self.keys))
+        return dict(zip(self.keys, each.tolist(), strict=True))
 
 
 def _own(who: Contestant, dataset: Dataset, split: Split) -> _Given:
     """All labelled cases of a split, whose labels are the specialist's options."""
-    columns, cases = columns_for(who, dataset), labelled(dataset, split)
-    names = {option.key: option.name for option in dataset.task.options}
-    answers = tuple(case.labels for case in cases)
-    return _Given(cases, answers, dataset.task.keys, names, columns=tuple(columns))
+    columns, cases, task = columns_for(who, dataset), labelled(dataset, split), dataset.task
+    return _Given(
+        cases,
+        dataset.truth(cases),
+        task.keys,
+        {option.key: option.name for option in task.options},
+        columns=tuple(columns),
+        thresholds=thresholds_for(who, columns) if task.multi_label else None,
+    )
 
 
 def _external(who: Contestant, dataset: Dataset, split: Split, mapping: Sequence[str]) -> _Given:
     """The cases of a split whose labels are options of a specialist from elsewhere."""
-    if getattr(who.specialist, "multi_label", False):
+    if getattr(who.specialist, "multi_label", False) or dataset.task.multi_label:
         raise ModelError(
-            f"specialist {who.name!r} gives several labels a case",
+            f"specialist {who.name!r} or {dataset.name} has several labels a case",
             where=str(who.folder),
             remedy="On another dataset, specialists with one label a case can be judged.",
         )
@@ -165,21 +177,6 @@ def _external(who: Contestant, dataset: Dataset, split: Split, mapping: Sequence
             where=str(dataset.root),
             remedy="Name another split, or map more labels with --map LABEL=OPTION.",
         )
-    answers = tuple((found.pairs[str(case.label)],) for case in known)
+    truth = np.asarray([found.options.index(found.pairs[str(case.label)]) for case in known])
     names = readable_names(own, source)
-    return _Given(known, answers, found.options, names, mapping=found, n_dropped=len(cases) - len(known))
-
-
-def _judge(
-    who: Contestant, dataset: Dataset, given: _Given, said: Floats, n_resamples: int, seed: int
-) -> dict[str, dict[str, float | None]]:
-    keys, clusters = given.keys, [case.cluster for case in given.cases]
-    if dataset.task.multi_label:
-        truth = np.asarray([[key in answer for key in keys] for answer in given.answers], dtype=np.int64)
-        thresholds = np.asarray(getattr(who.specialist, "thresholds", np.full(len(keys), 0.5)))
-        return judge_labels(
-            said, truth, thresholds[list(given.columns)], clusters, keys, n_resamples=n_resamples, seed=seed
-        )
-    answers = as_answers(who.name, given.cases, [keys.index(answer[0]) for answer in given.answers], said)
-    ordinal = dataset.task.ordinal and given.mapping is None
-    return judge(answers, keys, ordinal=ordinal, n_resamples=n_resamples, seed=seed)
+    return _Given(known, truth, found.options, names, mapping=found, n_dropped=len(cases) - len(known))

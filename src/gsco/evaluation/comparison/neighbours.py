@@ -1,5 +1,7 @@
 """Whose embeddings find cases of the same label: precision among the nearest, and mean average precision.
 
+Where a case may have several labels, two are alike that share one, and two that have none.
+
 Queries are cases of another split than the ones that are searched, so no network is asked to find again
 what it was taught. Cases of the same patient or group never count as found. Similarity is the cosine of
 the embeddings as they are, as `gsco.retrieval.CaseIndex` searches them.
@@ -28,7 +30,7 @@ class Found:
     """How well same-label cases are found, per query; nan where nothing could be found.
 
     Attributes:
-        precision: share of the query's label among its `NEAREST` neighbours, shape (n,), in [0, 1].
+        precision: share of cases of the query's label among its `NEAREST` neighbours, shape (n,), in [0, 1].
         average_precision: mean over cases of the query's label of the precision at their rank, shape (n,).
         chance: what a random order would find, shape (n,): the share of the label among what is searched.
     """
@@ -56,11 +58,13 @@ def find_alike(
         k: neighbours that precision looks at.
     """
     asked, rows = _units(queries), _units(searched)
-    labels = np.asarray([case.label for case in searched_cases])
+    bearers: dict[str | None, list[int]] = defaultdict(list)
     holders: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for position, case in enumerate(searched_cases):
         for key in _keys(case):
             holders[key].append(position)
+        for label in case.labels or (None,):
+            bearers[label].append(position)
     out = np.full((3, len(query_cases)), np.nan)
     for start in range(0, len(query_cases), _BLOCK):
         similarity = (asked[start : start + _BLOCK] @ rows.T).astype(np.float64)
@@ -68,7 +72,10 @@ def find_alike(
             banned = [position for key in _keys(case) for position in holders.get(key, ())]
             order = np.argsort(-similarity[i], kind="stable")
             order = order[~np.isin(order, banned)]
-            same = labels[order] == case.label
+            alike = np.zeros(len(searched_cases), dtype=bool)
+            for label in case.labels or (None,):
+                alike[bearers.get(label, [])] = True
+            same = alike[order]
             if not same.any():
                 continue
             ranks = np.flatnonzero(same) + 1

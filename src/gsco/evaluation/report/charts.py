@@ -140,8 +140,8 @@ def reliability_bins(arm: ArmAnswers) -> Floats | None:
     return sums
 
 
-def reliability(bins: Floats, name: str) -> Markup:
-    """Share of right answers by stated confidence, with how many cases stand behind each point."""
+def reliability(bins: Floats, name: str, stated: str = "stated confidence") -> Markup:
+    """Share of right answers by what is `stated`, with how many cases stand behind each point."""
     left, top, side, foot = 34, 8, 200, 34
     bottom = top + side
 
@@ -175,10 +175,8 @@ def reliability(bins: Floats, name: str) -> Markup:
     for t in (0.0, 0.5, 1.0):
         label = number(t, 1) if t % 1 else str(int(t))
         body += f'<text class="tick" x="{x(t)}" y="{bottom + 14}" text-anchor="middle">{label}</text>'
-    body += f'<text class="tick" x="{x(0.5)}" y="{bottom + 29}" text-anchor="middle">stated confidence</text>'
+    body += f'<text class="tick" x="{x(0.5)}" y="{bottom + 29}" text-anchor="middle">{stated}</text>'
     count = np.asarray(bins)[:, 0].sum()
     gap = float(np.abs(bins[:, 1] - bins[:, 2]).sum() / count) if count else 0.0
-    text = (
-        f"Reliability of {name}: share of right answers by stated confidence; calibration error {number(gap)}"
-    )
+    text = f"Reliability of {name}: share of right answers by {stated}; calibration error {number(gap)}"
     return _svg(body, left + side + 12, bottom + foot, text, "reliability")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsco.evaluation.comparison.figures import LOWER_IS_BETTER
+from gsco.evaluation.comparison.multi_label import LabelAnswers
 from gsco.evaluation.report import charts, wording
 from gsco.evaluation.report.render import letters, page_style, page_template
 
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from gsco.evaluation.comparison.compare import Comparison
 
 _TABLED = ("macro_f1", "accuracy", "balanced_accuracy", "auc", "ece", "brier")
+_TABLED_LABELS = ("macro_f1", "map", "auc", "balanced_accuracy", "ece", "brier")
+_GRIDS = (
+    ("recall", "Recall", "of the cases that have it, the share that is called so"),
+    ("precision", "Precision", "of the cases that are called so, the share that has it"),
+    ("ap", "Average precision", "whatever the threshold; a random order would find the label's share"),
+    ("auc", "AUC", "whatever the threshold; .5 is chance"),
+    ("ece", "ECE", "lower is better"),
+    ("brier", "Brier", "0 to 1; lower is better"),
+)
+"""Figures by label: metric, heading, and what it is."""
 _NAMES = {"best_specialist": "the best specialist", "mean_of_all": "the mean of all"}
 Row = dict[str, Any]
 
@@ -33,7 +44,8 @@ def render_comparison(comparison: Comparison) -> str:
         headline=_headline(result),
         differences=_differences(result),
         table=_table(result),
-        recalls=_recalls(result),
+        recalls=[] if result["multi_label"] else _recalls(result),
+        grids=_grids(result) if result["multi_label"] else [],
         curves=_curves(comparison),
         embeddings=_embeddings(result),
         costs=[_cost(name, about, timing.get(name)) for name, about in result["about"].items()],
@@ -78,7 +90,8 @@ def _table(result: Mapping[str, Any]) -> Row:
     team, specialists = result["team"], result["specialists"]
     everything = [*specialists.values(), result["mean_of_all"], *([team] if team else [])]
     domain = charts.domain_of([figures["macro_f1"] for figures in everything])
-    tabled = [*_TABLED, *(["quadratic_kappa"] if "quadratic_kappa" in result["mean_of_all"] else [])]
+    listed = _TABLED_LABELS if result["multi_label"] else _TABLED
+    tabled = [*listed, *(["quadratic_kappa"] if "quadratic_kappa" in result["mean_of_all"] else [])]
     best: dict[str, float] = {}
     for metric in tabled:
         values = [f[metric]["value"] for f in everything if f[metric]["value"] is not None]
@@ -128,15 +141,44 @@ def _recalls(result: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def _grids(result: Mapping[str, Any]) -> list[Row]:
+    """A table for each figure by label: labels down, the team and the specialists across."""
+    team = result["team"]
+    who = [*([("the team", team)] if team else []), *result["specialists"].items()]
+
+    def row(option: Mapping[str, str], metric: str) -> Row:
+        cells = [figures[f"{metric}:{option['key']}"] for _, figures in who]
+        return {
+            "label": option["name"],
+            "n": result["n_per_class"][option["key"]],
+            "cells": [{"figure": f, "share": round(100 * (f["value"] or 0.0), 1)} for f in cells],
+        }
+
+    return [
+        {
+            "title": title,
+            "note": note,
+            "bad": metric in LOWER_IS_BETTER,
+            "who": [name for name, _ in who],
+            "rows": [row(option, metric) for option in result["options"]],
+        }
+        for metric, title, note in _GRIDS
+    ]
+
+
 def _curves(comparison: Comparison) -> list[Row]:
     result, out = comparison.result, []
     wanted = ["team", result["best_specialist"]] if result["team"] else list(result["specialists"])[:3]
     for name in wanted:
-        bins = charts.reliability_bins(comparison.answers[name])
+        answers = comparison.answers[name]
+        if isinstance(answers, LabelAnswers):
+            bins, stated = answers.bins.sum(axis=0), "stated probability"
+        else:
+            bins, stated = charts.reliability_bins(answers), "stated confidence"
         figures = result["team"] if name == "team" else result["specialists"][name]
         label = "the team" if name == "team" else name
         if bins is not None:
-            svg = charts.reliability(bins, label)
+            svg = charts.reliability(bins, label, stated)
             out.append({"name": label, "team": name == "team", "svg": svg, "ece": figures["ece"]})
     return out
 

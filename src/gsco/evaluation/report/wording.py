@@ -12,6 +12,7 @@ METRIC_NAMES: dict[str, str] = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "auc": "AUC",
+    "map": "mAP",
     "ece": "ECE",
     "brier": "Brier",
     "nll": "NLL",
