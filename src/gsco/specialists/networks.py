@@ -172,8 +172,8 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
     The size is 112 pixels, or 64 where the pictures themselves are tiny, so that two cores need minutes;
     a network that takes one size only is given that.
     """
-    pad = job.pad or None
-    size = job.size or (None if pad else own_size(backbone)) or (64 if is_tiny(job) else 112)
+    size = job.size or (None if job.pad else own_size(backbone)) or (64 if is_tiny(job) else 112)
+    pad = job.padding(size)
     shown = (16_000 if size <= 64 else 6_000) // (3 if job.quick else 1)
     least = 2 if job.quick else 3
     schedule = Schedule(size=size, images=shown, least=least, most=20, lr=5e-4, smoothing=0.1, pad=pad)
@@ -204,9 +204,17 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
 def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
     """A `SmallCNN` at 64 pixels, trained from random weights."""
     size = job.size or 64
+    pad = job.padding(size)
     shown = 24_000 // (4 if job.quick else 1)
     schedule = Schedule(
-        size=size, images=shown, least=3 if job.quick else 5, most=50, lr=3e-3, average=0.99, patience=15
+        size=size,
+        images=shown,
+        least=3 if job.quick else 5,
+        most=50,
+        lr=3e-3,
+        average=0.99,
+        patience=15,
+        pad=pad,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
@@ -220,6 +228,7 @@ def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
         size=size,
         mean=half,
         std=half,
+        pad=pad,
         multi_label=job.multi_label,
     )
     return made.fit(job, model, schedule, augmentation_for(job.dataset.task.modality))

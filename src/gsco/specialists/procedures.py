@@ -53,7 +53,7 @@ def medmnist_plus(size: int, pad: int | None, *, quick: bool = False) -> Schedul
     )
 
 
-def medmnist(size: int, *, quick: bool = False) -> Schedule:
+def medmnist(size: int, pad: int | None = None, *, quick: bool = False) -> Schedule:
     """MedMNIST's schedule: Adam at 1e-3, a tenth at half and at three quarters of 100 epochs.
 
     The epoch with the highest validation AUC is kept, as the article says. (The code that was published
@@ -64,6 +64,7 @@ def medmnist(size: int, *, quick: bool = False) -> Schedule:
         images=0,
         least=2 if quick else 100,
         batch=128,
+        pad=pad,
         lr=1e-3,
         smoothing=0.0,
         average=0.0,
@@ -97,7 +98,8 @@ def end_to_end(job: TrainingJob, name: str, recipe: str, architecture: str | Non
 
 def from_scratch_28(job: TrainingJob, name: str, recipe: str, architecture: str | None) -> TrainedSpecialist:
     """MedMNIST's recipe: from random weights; its own ResNet-18 unless another network is named."""
-    schedule = medmnist(job.size or 28, quick=job.quick)
+    size = job.size or 28
+    schedule = medmnist(size, job.padding(size), quick=job.quick)
     return _network(job, name, recipe, architecture or "medmnist_resnet18", schedule, learned=False)
 
 

@@ -89,6 +89,10 @@ class TrainingJob:
         rows = [[key in case.labels for key in self.options] for case in cases]
         return np.asarray(rows, dtype=np.int64).reshape(len(cases), len(self.options))
 
+    def padding(self, size: int) -> int | None:
+        """The side to which pictures of `size` pixels are padded; None where that asks for nothing."""
+        return self.pad if self.pad and self.pad > size else None
+
     def with_train(self, train: tuple[Case, ...], *, tag: str = "") -> TrainingJob:
         """The same job with other training cases."""
         return replace(self, train=train, tag=tag)
@@ -99,7 +103,12 @@ class TrainingJob:
 
         cases = [*(self.train if train is None else train), *self.val]
         content = image_keys([case.image for case in cases])
-        rows = [[case.id, case.label, case.split, case.patient_id, case.group] for case in cases]
+        # a case of one label as it has always stood, so that finished folds are found again
+        labels = ["|".join(case.labels) or None for case in cases]
+        rows = [
+            [case.id, label, case.split, case.patient_id, case.group]
+            for case, label in zip(cases, labels, strict=True)
+        ]
         settings = [list(self.options), self.dataset.task.modality, self.seed, self.quick, self.size]
         settings += [self.pad, self.machine.precision]
         digest = hashlib.sha256(json.dumps([rows, settings]).encode())
