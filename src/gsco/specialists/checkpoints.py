@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gsco.cases import Dataset
 from gsco.cases.medmnist_names import MEDMNIST_2D
 from gsco.errors import ModelError, StorageError
+from gsco.specialists.architectures import OWN, REFERENCE
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.networks import NetworkSpecialist
 from gsco.specialists.procedures import PADDED, PROCEDURES
@@ -105,7 +106,7 @@ def import_checkpoint(
     said = CheckpointName.parse(path.name)
     state = read_state(path)
     options, multi_label = _options(said, dataset)
-    pad = PADDED if said.size < PADDED else None
+    pad = _padding(said.size)
     model, _ = create_network(
         said.architecture, pretrained=False, num_classes=len(options), side=pad or said.size
     )
@@ -133,7 +134,7 @@ def import_checkpoint(
     if dataset is not None:
         trained_on = dict(made.details)
         made.calibrate(training_job(dataset, cache=cache or Path()))
-        calibrated_on = dataset.name
+        calibrated_on = dataset.name if made.details["n_val"] else None
         made.details = {**trained_on, "calibrated_on": calibrated_on, "n_val": made.details["n_val"]}
     return made
 
@@ -154,7 +155,8 @@ def export_checkpoint(
         seed: of the training, for the name; its own when None.
 
     Raises:
-        ModelError: the specialist is not one network, so there is no such file of it.
+        ModelError: the specialist is not one network, or one that the reference's scripts would build or feed
+            otherwise than it was trained.
         StorageError: the file cannot be written.
     """
     import torch
@@ -168,12 +170,14 @@ def export_checkpoint(
     else:
         raise ModelError(
             f"specialist {specialist.name!r} is a {specialist.kind}, not one network",
-            remedy="Networks (endToEnd, medmnist, finetuned, small_cnn) and linearProbing have a checkpoint.",
+            remedy="Networks that are trained whole and linearProbing have a checkpoint.",
         )
+    size = specialist.size or PADDED
+    _check_form(architecture, size, specialist.pad, where=specialist.name)
     about = specialist.details
     name = CheckpointName(
         dataset or str(about["dataset"]),
-        specialist.size or PADDED,
+        size,
         procedure,
         architecture,
         int(about["seed"]) if seed is None else seed,
@@ -189,6 +193,28 @@ def export_checkpoint(
             f"cannot be written ({error})", where=str(path), remedy="Free some space."
         ) from error
     return path
+
+
+def _check_form(architecture: str, size: int, pad: int | None, *, where: str) -> None:
+    """ModelError where a checkpoint's name, which is all that is known of it, would say another network."""
+    told = (
+        f"architecture {architecture!r} is of this package alone"
+        if architecture in {*OWN} - {*REFERENCE}
+        else f"it was trained on {size} pixels {f'padded to {pad}' if pad else 'without padding'}"
+        if pad != _padding(size)
+        else None
+    )
+    if told:
+        raise ModelError(
+            f"the reference's scripts would answer otherwise than this specialist: {told}",
+            where=where,
+            remedy=f"Train it with --arch and --procedure end-to-end; they pad to {PADDED} pixels.",
+        )
+
+
+def _padding(size: int) -> int | None:
+    """The side to which the reference pads pictures of this size."""
+    return PADDED if size < PADDED else None
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
