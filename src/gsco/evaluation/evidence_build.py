@@ -264,7 +264,7 @@ def _opinions(
         else speak(means, specialist, known_cases(dataset, split), split, keys)
         for split in SPLITS
     }
-    said = {split: [opinion_of(specialist, row) for row in rows[split]] for split in SPLITS}
+    said = {split: [opinion_of(specialist, row, keys) for row in rows[split]] for split in SPLITS}
     return {**said, "train": _out_of_fold_opinions(asked.name, rows["train"], dataset.targets(train))}
 
 
