@@ -165,6 +165,14 @@ def _text(path: Path) -> None:
     path.write_text("not found")
 
 
+def _empty(path: Path) -> None:
+    path.touch()
+
+
+def _a_folder(path: Path) -> None:
+    path.mkdir()
+
+
 def _cut(path: Path) -> None:
     _save(path, "resnet18", 2)
     path.write_bytes(path.read_bytes()[:5000])
@@ -180,7 +188,9 @@ def _cut(path: Path) -> None:
         (_numbers, "not a state dict but a mapping of other things"),
         (_a_list, "not a state dict but a list"),
         (_text, "not a state dict"),
-        (_cut, "not a state dict"),
+        (_cut, "holds more than tensors, or is damaged"),
+        (_empty, "is an empty file"),
+        (_a_folder, r"cannot be read \(Is a directory\)"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_one_line(
@@ -191,6 +201,14 @@ def test_a_file_that_is_no_checkpoint_is_one_line(
         import_checkpoint(tmp_path / NAME)
     assert "\n" not in str(caught.value)
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_knn_has_nothing_to_import(tmp_path: Path) -> None:
+    path = tmp_path / NAME.replace("endToEnd", "kNN")
+    _save(path, "resnet18", 2)
+    with pytest.raises(ModelError, match=r"no weights of its own.*--procedure knn") as caught:
+        import_checkpoint(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:

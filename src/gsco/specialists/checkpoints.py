@@ -97,13 +97,19 @@ def import_checkpoint(
         cache: where features are kept, if anywhere.
 
     Raises:
-        ModelError: another name, not a state dict, other tensors than the architecture has, another
-            number of classes, or a dataset nobody knows.
+        ModelError: another name, or that of a kNN, not a state dict, other tensors than the architecture
+            has, another number of classes, or a dataset nobody knows.
     """
     from gsco.specialists.backbones import create_network
 
     path = Path(path)
     said = CheckpointName.parse(path.name)
+    if said.procedure == "kNN":
+        raise ModelError(
+            "is named after a kNN, which has no weights of its own",
+            where=str(path),
+            remedy=f"Train it: gsco specialist train --arch {said.architecture} --procedure knn --data DATA",
+        )
     state = read_state(path)
     options, multi_label = _options(said, dataset)
     pad = _padding(said.size)
@@ -233,10 +239,17 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError("there is no such file", where=str(path)) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise ModelError("there is no such file", where=str(path), remedy="Check the path.") from None
+    except OSError as error:
         raise ModelError(
-            "is not a state dict: it holds no tensors alone, or is damaged", where=str(path), remedy=remedy
+            f"cannot be read ({error.strerror or error})", where=str(path), remedy="Give a file that can be."
+        ) from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+        empty = path.stat().st_size == 0
+        raise ModelError(
+            "is an empty file" if empty else "is not a state dict: it holds more than tensors, or is damaged",
+            where=str(path),
+            remedy=remedy,
         ) from None
     for key in _INSIDE:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
