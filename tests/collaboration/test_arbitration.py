@@ -72,7 +72,7 @@ def test_sets_and_abstention_come_from_cases_held_out_by_patient(
 def test_further_cases_count_for_the_weights(
     fitted: tuple[Arbiter, Arbiter, Spoken, Spoken, list[str]],
 ) -> None:
-    alone, beside, own, more, _ = fitted
+    alone, beside, own, _, _ = fitted
     assert alone.pool == Pool.fit(own.said, own.targets)
     assert (alone.pool.n, beside.pool.n) == (60, 100)
     assert beside.pool.weights != alone.pool.weights

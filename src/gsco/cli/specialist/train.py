@@ -73,7 +73,12 @@ def train(
         import torch
 
         torch.set_num_threads(threads)
-    dataset = load_dataset(data, seed=seed, label_column=label_column)
+    with progress.stage("reading the dataset") as reading:
+        dataset = load_dataset(
+            data, check_images=True, seed=seed, label_column=label_column, progress=reading
+        )
+    for line in dataset.skipped:
+        progress.note(f"skipped: {line}")
     planned = plan(dataset, str(preset), machine) if chosen is None else Plan((chosen,), ())
     for line in (*planned.reasons, *missing_cases(dataset)):
         progress.note(line)
