@@ -235,21 +235,23 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
     remedy = "Save one with torch.save(model.state_dict(), path)."
     try:
-        with warnings.catch_warnings():  # of a pickle that is refused next
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            empty = not file.read(1)
     except FileNotFoundError:
         raise ModelError("there is no such file", where=str(path), remedy="Check the path.") from None
     except OSError as error:
         raise ModelError(
-            f"cannot be read ({error.strerror or error})", where=str(path), remedy="Give a file that can be."
+            f"cannot be read ({error.strerror})", where=str(path), remedy="Give a file that can be."
         ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
-        empty = path.stat().st_size == 0
+    if empty:
+        raise ModelError("is an empty file", where=str(path), remedy=remedy)
+    try:
+        with warnings.catch_warnings():  # of a pickle that is refused next
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
         raise ModelError(
-            "is an empty file" if empty else "is not a state dict: it holds more than tensors, or is damaged",
-            where=str(path),
-            remedy=remedy,
+            "is not a state dict: it holds more than tensors, or is damaged", where=str(path), remedy=remedy
         ) from None
     for key in _INSIDE:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
