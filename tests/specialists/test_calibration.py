@@ -86,6 +86,8 @@ def test_a_class_that_does_not_occur_does_not_count() -> None:
     figures = judge(probabilities, [0, 1, 0])
     assert figures["balanced_accuracy"] == figures["auc"] == figures["macro_f1"] == 1.0
     assert np.isnan(judge(probabilities[:1], [0])["auc"])
+    wrong = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])  # the last one as what nobody has
+    assert judge(wrong, [0, 1, 0])["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_log_loss_of_an_impossible_truth_is_finite() -> None:
