@@ -64,7 +64,7 @@ def train(
     from gsco.specialists import train_specialist
     from gsco.specialists.machine import Machine
     from gsco.specialists.presets import Plan, plan
-    from gsco.specialists.registry import missing_cases
+    from gsco.specialists.registry import missing_cases, safe_name
 
     progress = reporter(stderr())
     chosen = _recipe(preset, arch, procedure, recipe)
@@ -86,8 +86,8 @@ def train(
     for name in planned.recipes:
         with progress.stage(f"specialist {name}") as step:
 
-            def say(what: str, done: int, total: int, step: Step = step) -> None:
-                step(done, total, what)
+            def say(what: str, done: int, total: int, step: Step = step, name: str = name) -> None:
+                step(done, total, what.removeprefix(f"{safe_name(name)}: "))
 
             made[name] = train_specialist(
                 name,
