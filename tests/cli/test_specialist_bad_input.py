@@ -178,3 +178,24 @@ def test_a_heat_map_that_cannot_be_written(
     picture = two / "images" / "test-dark-0.png"
     line = refused("specialist", "explain", specialist, picture, "--out", tmp_path / "no" / "map.png")
     assert "no/map.png: cannot be written (No such file or directory). Name another file" in line
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    refused: Refused, specialist: Path, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsco.cases.load_dataset", lambda *_, **__: pytest.fail("the data were read"))
+    monkeypatch.setattr(
+        "gsco.evaluation.comparison.compare_specialists", lambda *_, **__: pytest.fail("they were compared")
+    )
+    file = tmp_path / "thesis.txt"
+    file.touch()
+    for command in ((*TRAIN, two), ("specialist", "compare", specialist, "--data", two)):
+        line = refused(*command, "--out", file / "inner" / "made")
+        assert "thesis.txt/inner: cannot be made (Not a directory). Name another place." in line
+
+
+def test_evidence_under_a_file(refused: Refused, two: Path, tmp_path: Path) -> None:
+    file = tmp_path / "thesis.txt"
+    file.touch()
+    line = refused(*EVIDENCE, two, "--out", file / "evidence")
+    assert "cannot be made (Not a directory)" in line

@@ -59,6 +59,7 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
             config.limit,
             config.seed,
         )
+        absent = missing_cases(dataset)
         record = {
             "schema": 1,
             "name": dataset.name,
@@ -70,7 +71,7 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
             },
             "cases": {split: len(dataset.split(split)) for split in ("train", "val", "test")},
             "answered": len(cases),
-            "absent": missing_cases(dataset),
+            "absent": absent,
             "skipped": list(dataset.skipped),
             "card": {str(key): json_value(value) for key, value in dataset.card.items()},
         }
@@ -83,7 +84,7 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
             )
         if before is None:
             work.folder.write_json("dataset.json", record)
-    for line in record["absent"]:
+    for line in absent:
         work.progress.note(line)
     if dataset.skipped:
         work.progress.note(f"{len(dataset.skipped)} broken image(s) skipped:")

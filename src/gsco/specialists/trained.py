@@ -304,7 +304,9 @@ class TrainedSpecialist(ABC):
             _replace(folder / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
         except OSError as error:
             raise StorageError(
-                f"cannot be written ({error.strerror})", where=str(folder), remedy="Free some space."
+                f"cannot be written ({error.strerror})",
+                where=str(folder),
+                remedy="Free some space, or name another folder.",
             ) from error
 
     def _labels_config(self) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def train(
     from gsco.cases import load_dataset
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
+    from gsco.evaluation.runfolder import make_folder
     from gsco.specialists import train_specialist
     from gsco.specialists.machine import Machine
     from gsco.specialists.presets import Plan, plan
@@ -68,6 +69,7 @@ def train(
 
     progress = reporter(stderr())
     chosen = _recipe(preset, arch, procedure, recipe)
+    make_folder((out or Path("specialists") / "any").parent)  # before all the work
     machine = Machine.choose(device, precision)
     if threads is not None:
         import torch
