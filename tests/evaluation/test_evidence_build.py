@@ -307,8 +307,13 @@ def test_folds_are_trained_as_the_folder_was(
     (recipe,) = resolve([f"kNN:{backbone}"], shapes.task.keys)
     assert (recipe.size, recipe.pad) == (None, None)
     config = tmp_path / "bare" / "config.json"
-    several = json.loads(config.read_text()) | {"multi_label": True}
-    config.write_text(json.dumps(several))
+    plain = json.loads(config.read_text())
+    config.write_text(json.dumps(plain | {"details": plain["details"] | {"imported": "a_best.pth"}}))
+    with pytest.raises(ModelError, match=r"it was imported from a_best\.pth.*--unseen"):
+        resolve([tmp_path / "bare"], shapes.task.keys)
+    (asked,) = resolve([tmp_path / "bare"], shapes.task.keys, unseen=[asked.name])
+    assert asked.unseen
+    config.write_text(json.dumps(plain | {"multi_label": True}))
     with pytest.raises(ModelError, match="says several labels a case, while the data have one"):
         resolve([tmp_path / "bare"], shapes.task.keys)
 

@@ -104,7 +104,10 @@ def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -
             remedy="Give specialists with the options of the data.",
         )
     if name not in unseen:
+        imported = (config.get("details") or {}).get("imported")
         try:
+            if imported:  # the name of its recipe does not say how it was trained elsewhere
+                raise ModelError(f"it was imported from {imported}")
             check_recipes([recipe], "embedded")
         except ModelError as error:
             raise ModelError(
