@@ -183,12 +183,11 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
             backbone, pretrained=True, scratch_ok=True, num_classes=len(job.options), side=pad or size
         )
     config = model.pretrained_cfg
-    architecture = str(config.get("architecture") or backbone) if Path(backbone).is_dir() else backbone
     made = NetworkSpecialist(
         name=name,
         recipe=recipe,
         options=job.options,
-        architecture=architecture,
+        architecture=architecture_of(model, backbone),
         size=size,
         mean=config["mean"],
         std=config["std"],
@@ -251,6 +250,11 @@ def start_head(model: Any, job: TrainingJob, size: int, mean: Sequence[float], s
     with torch.no_grad():
         classifier.weight.copy_(torch.from_numpy(weight * inverse))
         classifier.bias.copy_(torch.from_numpy(bias - (weight * inverse) @ centre))
+
+
+def architecture_of(model: Any, name: str) -> str:
+    """The name by which a network is built again: of one from a folder, what the folder's config says."""
+    return str(model.pretrained_cfg.get("architecture") or name) if Path(name).is_dir() else name
 
 
 def own_size(backbone: str) -> int | None:

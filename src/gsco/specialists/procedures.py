@@ -12,7 +12,6 @@ computed once. So dropout and batch norm before the head are those of inference.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ import torch
 from gsco.specialists.architectures import REFERENCE
 from gsco.specialists.backbones import DEFAULT_BACKBONE, create_network
 from gsco.specialists.epochs_head import EpochsHead
-from gsco.specialists.networks import NetworkSpecialist, own_size
+from gsco.specialists.networks import NetworkSpecialist, architecture_of, own_size
 from gsco.specialists.plain_knn import PlainNeighbours
 from gsco.specialists.schedule import Schedule
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
@@ -154,7 +153,7 @@ def _network(
         name=name,
         recipe=recipe,
         options=job.options,
-        architecture=str(config.get("architecture")) if Path(architecture).is_dir() else architecture,
+        architecture=architecture_of(model, architecture),
         size=schedule.size,
         mean=config["mean"],
         std=config["std"],
