@@ -69,9 +69,14 @@ def test_the_fastest_answers_from_then_on(
 
 
 def test_the_references_files(
-    specialist: Path, phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phantom_folder: Path, feature_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
+    from gsco.cases import load_dataset
+    from gsco.specialists import train_specialist
+
+    out, specialist = tmp_path / "out", tmp_path / "head"
+    data = load_dataset(phantom_folder)
+    train_specialist("linearProbing:test_resnet", data, cache=feature_cache, out=specialist, size=16)
     assert called(specialist, "--to", "reference", "--data", phantom_folder, "--out", out) == 0
     checkpoint, results = map(Path, capsys.readouterr().out.split())
     assert CheckpointName.parse(checkpoint.name).dataset == "phantom_cxr"

@@ -20,6 +20,7 @@ from gsco import build_evidence, read_evidence
 from gsco.cases import Dataset, load_dataset
 from gsco.errors import DatasetError, LeakageError, ModelError, RunError, UserError
 from gsco.evaluation.evidence_folder import read_evidence_record
+from gsco.evaluation.evidence_voices import resolve
 from gsco.retrieval import CaseIndex
 from gsco.specialists import load_specialist, out_of_fold, train_specialist
 from gsco.specialists.backbones import Backbone
@@ -276,6 +277,61 @@ def test_specialists_and_an_index_may_be_folders(
     assert read_evidence(tmp_path / "unseen")[case.id].opinions[0].probabilities == pytest.approx(
         own, abs=1e-7
     )
+
+
+def test_a_specialist_whose_options_stand_in_another_order(
+    shapes: Dataset, backbone: str, cache: Path, tmp_path: Path
+) -> None:
+    """What it says and what it knows of itself stand in the order of the data."""
+    turned = replace(shapes, task=replace(shapes.task, options=shapes.task.options[::-1]))
+    made = train_specialist(f"knn:{backbone}", turned, cache=cache)
+    assert made.options == ("stripes", "disc")
+    made.class_reliability = (0.9, 0.6)
+    made.save_pretrained(tmp_path / "turned")
+    build(shapes, backbone, tmp_path / "out", cache, specialists=[tmp_path / "turned"])
+    case = shapes.split("test")[0]
+    opinion = read_evidence(tmp_path / "out")[case.id].opinions[0]
+    own = made.predict([case.image])[0]
+    assert opinion.probabilities == pytest.approx(own[::-1], abs=1e-7)
+    assert opinion.class_reliability == (0.6, 0.9)
+
+
+def test_folds_are_trained_as_the_folder_was(
+    shapes: Dataset, backbone: str, cache: Path, tmp_path: Path
+) -> None:
+    """Without padding where it was trained without, though its recipe would pad."""
+    pictures = {"size": 24, "pad": 0}
+    train_specialist(f"kNN:{backbone}", shapes, cache=cache, out=tmp_path / "bare", **pictures)
+    (asked,) = resolve([tmp_path / "bare"], shapes.task.keys)
+    assert (asked.size, asked.pad) == (24, 0)
+    (recipe,) = resolve([f"kNN:{backbone}"], shapes.task.keys)
+    assert (recipe.size, recipe.pad) == (None, None)
+    config = tmp_path / "bare" / "config.json"
+    plain = json.loads(config.read_text())
+    config.write_text(json.dumps(plain | {"details": plain["details"] | {"imported": "a_best.pth"}}))
+    with pytest.raises(ModelError, match=r"it was imported from a_best\.pth.*--unseen"):
+        resolve([tmp_path / "bare"], shapes.task.keys)
+    (asked,) = resolve([tmp_path / "bare"], shapes.task.keys, unseen=[asked.name])
+    assert asked.unseen
+    config.write_text(json.dumps(plain | {"multi_label": True}))
+    with pytest.raises(ModelError, match="says several labels a case, while the data have one"):
+        resolve([tmp_path / "bare"], shapes.task.keys)
+
+
+def test_what_the_remedy_says_can_be_done_in_the_same_folder(
+    shapes: Dataset, backbone: str, cache: Path, tmp_path: Path
+) -> None:
+    """A build that was refused before it made anything may be begun anew with another setting."""
+    patient = shapes.split("test")[0].patient_id
+    torn = tuple(
+        replace(case, patient_id=patient) if case is shapes.split("train")[0] else case for case in shapes
+    )
+    data, out = replace(shapes, cases=torn), tmp_path / "out"
+    with pytest.raises(LeakageError, match="override by name: groups"):
+        build(data, backbone, out, cache, specialists=[f"knn:{backbone}"])
+    record = build(data, backbone, out, cache, specialists=[f"knn:{backbone}"], allow_leakage=["groups"])
+    assert record["settings"]["allow_leakage"] == ["groups"]
+    assert record["leakage"]["allowed"] == ["groups"]
 
 
 def test_what_cannot_be_built_is_told_before_anything_is_trained(

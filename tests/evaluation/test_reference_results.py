@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from gsco.cases import load_dataset
-from gsco.errors import ModelError
+from gsco.errors import DatasetError, ModelError
 from gsco.evaluation.reference_results import read_results, reference_results, write_results
 from gsco.specialists import train_specialist
 
@@ -49,6 +50,18 @@ def test_it_holds_what_the_references_script_would_compute(phantom_folder: Path,
     for name in ("reference", "prediction", "logits", "distances", "train_rows", "train_labels"):
         np.testing.assert_array_equal(getattr(again, name), getattr(results, name))
     assert (again.accuracy, again.checkpoint) == (results.accuracy, "a.pth")
+
+
+def test_other_options_or_no_test_case_are_one_line(phantom_folder: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(phantom_folder)
+    made = train_specialist("medmnist", dataset, cache=tmp_path, size=16, quick=True)
+    turned = replace(dataset, task=replace(dataset.task, options=dataset.task.options[::-1]))
+    with pytest.raises(ModelError, match="in this order, while") as caught:
+        reference_results(made, turned, cache=tmp_path)
+    assert "\n" not in str(caught.value)
+    untested = replace(dataset, cases=dataset.split("train"))
+    with pytest.raises(DatasetError, match="has no labelled test case"):
+        reference_results(made, untested, cache=tmp_path)
 
 
 def _valid() -> dict[str, object]:

@@ -85,6 +85,24 @@ class TestRefusals:
         with pytest.raises(NoLabelsError, match="no labelled case in split 'val'"):
             gsco.run(RunConfig(data=folder, **quick), tmp_path / "run")
 
+    @pytest.mark.parametrize(
+        ("labels", "n", "words"),
+        [
+            (("a",), 24, "fewer than two options"),
+            (("a", "b"), 8, "3 training cases are too few"),
+        ],
+    )
+    def test_nothing_to_learn_is_told_before_anything_is_made(
+        self, labels: tuple[str, ...], n: int, words: str, tmp_path: Path, quick: dict[str, Any]
+    ) -> None:
+        folder, out = small_dataset(tmp_path / "data", labels=labels, n=n), tmp_path / "run"
+        table = folder / "labels.csv"
+        if n == 8:  # one training case of b
+            table.write_text(table.read_text().replace("07.png,b,train", "07.png,b,test"))
+        with pytest.raises(DatasetError, match=words):
+            gsco.run(RunConfig(data=folder, **quick), out)
+        assert not {"index", "specialists", "dataset.json"} & {path.name for path in out.iterdir()}
+
     def test_a_model_folder_of_nothing(
         self, phantom_folder: Path, tmp_path: Path, quick: dict[str, Any]
     ) -> None:
@@ -144,3 +162,16 @@ def test_more_options_than_letters_are_told_before_training(
     with pytest.raises(UserError, match="27 options are more than there are letters"):
         gsco.run(config, tmp_path / "run", cache=feature_cache)
     assert not (tmp_path / "run" / "specialists").exists()
+
+
+def test_a_class_that_a_split_lacks_is_said_of_the_figures(
+    feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
+) -> None:
+    folder = small_dataset(tmp_path / "data")
+    table = folder / "labels.csv"
+    rows = [row for row in table.read_text().splitlines() if not row.endswith(",b,val")]
+    table.write_text("\n".join(rows) + "\n")
+    config = RunConfig(data=folder, **{**quick, "specialists": ("knn",)})
+    result = gsco.run(config, tmp_path / "run", cache=feature_cache)
+    assert "No validation case of b: not calibrated." in result.notes
+    assert rerender(tmp_path / "run").notes == result.notes

@@ -115,6 +115,14 @@ def test_others_are_foreign_and_ones_own_are_not() -> None:
     assert np.mean([found.nearer for found in own]) == pytest.approx(0.5, abs=0.07)
 
 
+def test_only_what_is_nearer_counts_as_nearer() -> None:
+    index = index_of(cloud(30, 8))
+    sign, query = ForeignSign.fit(index), cloud(1, 9)
+    (score,) = distances(index, query, sign.k)
+    tied = replace(sign, known=np.sort(np.array([0.0, score, score, 2.0])))
+    assert tied.judge(index, query)[0].nearer == 0.25
+
+
 def test_both_kinds_must_find_it_far() -> None:
     index = index_of(cloud(200, 8))
     far = cloud(1, 10, centre=3)

@@ -9,7 +9,14 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from gsco.specialists.calibration import class_weights, fit_temperature, judge, log_loss, softmax
+from gsco.specialists.calibration import (
+    class_reliability,
+    class_weights,
+    fit_temperature,
+    judge,
+    log_loss,
+    softmax,
+)
 
 
 def _case(seed: int, n: int = 60, k: int = 4, scale: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +93,15 @@ def test_a_class_that_does_not_occur_does_not_count() -> None:
     figures = judge(probabilities, [0, 1, 0])
     assert figures["balanced_accuracy"] == figures["auc"] == figures["macro_f1"] == 1.0
     assert np.isnan(judge(probabilities[:1], [0])["auc"])
+    wrong = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])  # the last one as what nobody has
+    assert judge(wrong, [0, 1, 0])["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_what_an_answer_is_worth_by_hand() -> None:
+    """Said 3, 1 and 0 times, right 2, 0 and 0 times; overall (2 + 1) / (4 + 2)."""
+    said = np.eye(3)[[0, 0, 0, 1]]
+    found = class_reliability(said, [0, 0, 2, 0])
+    assert found == pytest.approx(((2 + 2 * 0.5) / (3 + 2), (0 + 2 * 0.5) / (1 + 2), 0.5))
 
 
 def test_log_loss_of_an_impossible_truth_is_finite() -> None:

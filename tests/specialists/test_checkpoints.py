@@ -93,22 +93,43 @@ def test_without_a_dataset_the_options_are_medmnists(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_what_the_references_script_loads(dataset: Dataset, tmp_path: Path) -> None:
-    made = train_specialist("endToEnd:resnet18", dataset, cache=tmp_path, size=24, pad=32, quick=True)
-    path = export_checkpoint(made, tmp_path, dataset="shapes", seed=7)
+    images = [case.image for case in dataset.split("test")[:3]]
+    known = tmp_path / "shapes_24_endToEnd_resnet18_s3_best.pth"
+    _save(known, "resnet18", 3)
+    made = import_checkpoint(known, dataset=dataset)
+    path = export_checkpoint(made, tmp_path, seed=7)
     assert path.name == "shapes_24_endToEnd_resnet18_s7_best.pth"
     model = timm.create_model("resnet18", num_classes=3)
     model.load_state_dict(torch.load(path, weights_only=True))
     again = import_checkpoint(path, dataset=replace(dataset, cases=dataset.split("train")))
-    np.testing.assert_array_equal(again.state_dict()["fc.weight"], made.state_dict()["fc.weight"])  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(again.logits(images), made.logits(images))
+    assert (made.details["calibrated_on"], again.details["calibrated_on"]) == (dataset.name, None)
     probe = train_specialist("linearProbing:resnet18", dataset, cache=tmp_path, size=24, pad=224, quick=True)
     path = export_checkpoint(probe, tmp_path, seed=7)
     assert path.name == f"{dataset.name}_24_linearProbing_resnet18_s7_best.pth"
-    images = [case.image for case in dataset.split("test")[:3]]
     back = import_checkpoint(path, dataset=replace(dataset, cases=dataset.split("train")))
     np.testing.assert_allclose(back.logits(images), probe.logits(images), atol=1e-4)
     head = train_specialist("kNN:resnet18", dataset, cache=tmp_path, size=24, pad=32)
     with pytest.raises(ModelError, match="not one network"):
         export_checkpoint(head, tmp_path, dataset="shapes", seed=7)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size", "pad", "words"),
+    [
+        ("endToEnd:resnet18", 24, 0, "trained on 24 pixels without padding"),
+        ("linearProbing:resnet18", 24, 32, "trained on 24 pixels padded to 32"),
+        ("small_cnn", 24, None, "architecture 'small_cnn' is of this package alone"),
+    ],
+)
+def test_what_the_references_script_would_feed_otherwise_is_not_written(
+    recipe: str, size: int, pad: int | None, words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    made = train_specialist(recipe, dataset, cache=tmp_path, size=size, pad=pad, quick=True)
+    with pytest.raises(ModelError, match=words) as caught:
+        export_checkpoint(made, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 class _Evil:
@@ -144,6 +165,14 @@ def _text(path: Path) -> None:
     path.write_text("not found")
 
 
+def _empty(path: Path) -> None:
+    path.touch()
+
+
+def _a_folder(path: Path) -> None:
+    path.mkdir()
+
+
 def _cut(path: Path) -> None:
     _save(path, "resnet18", 2)
     path.write_bytes(path.read_bytes()[:5000])
@@ -159,7 +188,9 @@ def _cut(path: Path) -> None:
         (_numbers, "not a state dict but a mapping of other things"),
         (_a_list, "not a state dict but a list"),
         (_text, "not a state dict"),
-        (_cut, "not a state dict"),
+        (_cut, "holds more than tensors, or is damaged"),
+        (_empty, "is an empty file"),
+        (_a_folder, r"cannot be read \(Is a directory\)"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_one_line(
@@ -170,6 +201,14 @@ def test_a_file_that_is_no_checkpoint_is_one_line(
         import_checkpoint(tmp_path / NAME)
     assert "\n" not in str(caught.value)
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_knn_has_nothing_to_import(tmp_path: Path) -> None:
+    path = tmp_path / NAME.replace("endToEnd", "kNN")
+    _save(path, "resnet18", 2)
+    with pytest.raises(ModelError, match=r"no weights of its own.*--procedure knn") as caught:
+        import_checkpoint(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -82,6 +82,11 @@ def test_the_threshold_by_hand() -> None:
     assert ConformalSets.from_dict(rule.to_dict()) == rule
 
 
+def test_an_option_just_at_the_threshold_belongs_to_the_set() -> None:
+    rule = ConformalSets(0.9, 0.2, 10)
+    assert rule.sets([[0.6, 0.2, 0.2], [0.61, 0.2, 0.19]]).tolist() == [[True] * 3, [True, True, False]]
+
+
 @pytest.mark.parametrize("coverage", [0.0, 1.0, 1.5, -0.1])
 def test_a_coverage_that_is_none_is_refused(coverage: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from gsco.cases import Dataset
+from gsco.cases import Dataset, load_dataset
 from gsco.errors import DatasetError
 from gsco.specialists import out_of_fold
 from gsco.specialists.folds import grouped_folds
@@ -76,3 +78,20 @@ def test_finished_folds_are_not_repeated(dataset: Dataset, backbone_folder: Path
     np.testing.assert_array_equal(out_of_fold(recipe, dataset, folds=2, cache=tmp_path), first)
     out_of_fold(recipe, dataset, folds=2, seed=1, cache=tmp_path)  # another seed is another question
     assert len(list((tmp_path / "folds").glob("*.npy"))) == 4
+
+
+def test_another_picture_under_the_same_name_is_asked_about_again(
+    dataset: Dataset, backbone_folder: Path, tmp_path: Path
+) -> None:
+    recipe = f"knn:{backbone_folder}"
+    moved = load_dataset(shutil.copytree(dataset.root, tmp_path / "data"))
+    out_of_fold(recipe, moved, folds=2, cache=tmp_path / "kept")
+    first = moved.split("train")[0].image.path
+    Image.fromarray(255 - np.asarray(Image.open(first))).save(first)
+    again = out_of_fold(recipe, moved, folds=2, cache=tmp_path / "kept")
+    np.testing.assert_array_equal(again, out_of_fold(recipe, moved, folds=2, cache=tmp_path / "new"))
+
+
+def test_a_recipe_that_goes_on_without_weights_does_so_in_folds(dataset: Dataset, tmp_path: Path) -> None:
+    found = out_of_fold("kNN:resnet18", dataset, folds=2, cache=tmp_path, size=32, pad=0)
+    np.testing.assert_allclose(found.sum(1), 1)

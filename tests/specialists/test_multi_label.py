@@ -16,6 +16,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
 from gsco.cases import Dataset, load_dataset
 from gsco.specialists import RECIPES, load_specialist, out_of_fold, train_specialist
 from gsco.specialists import calibration as c
+from gsco.specialists.registry import training_job
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,15 @@ def test_out_of_fold_predictions_come_by_label(marks: Dataset, backbone_folder: 
     found = out_of_fold(f"linear_probe:{backbone_folder}", marks, folds=2, cache=tmp_path, size=32)
     truth = np.asarray([[key in case.labels for key in ("Left", "Top")] for case in marks.split("train")])
     assert ((found > 0.5) == truth).mean() > 0.7
+
+
+def test_another_second_label_is_another_job(marks: Dataset, tmp_path: Path) -> None:
+    """Or a killed training would go on from a checkpoint that learned other labels."""
+    job = training_job(marks, cache=tmp_path)
+    both = next(case for case in job.train if len(case.labels) == 2)
+    cases = tuple(replace(case, labels=case.labels[:1]) if case is both else case for case in marks)
+    assert training_job(replace(marks, cases=cases), cache=tmp_path).key() != job.key()
+    assert training_job(replace(marks), cache=tmp_path).key() == job.key()
 
 
 def test_a_label_nobody_has_is_unlikely_and_keeps_its_threshold(

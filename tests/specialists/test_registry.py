@@ -145,7 +145,7 @@ def test_without_validation_there_is_no_reliability(
     assert (made.reliability, made.temperature, made.val_metrics) == (None, 1.0, {})
     loaded = load_specialist(tmp_path)
     assert loaded.reliability is None
-    opinion = opinion_of(loaded, [1 / len(made.options)] * len(made.options))
+    opinion = opinion_of(loaded, [1 / len(made.options)] * len(made.options), made.options)
     assert (opinion.class_reliability, opinion.trust, opinion.abstains) == (None, None, False)
 
 
@@ -174,7 +174,7 @@ def test_an_opinion_says_how_often_it_is_right_and_when_it_would_rather_not(
 ) -> None:
     made = trained["linear_probe"][0]
     val = dataset.split("val")
-    opinions = [opinion_of(made, row) for row in made.predict([case.image for case in val])]
+    opinions = [opinion_of(made, row, made.options) for row in made.predict([case.image for case in val])]
     truth = dataset.targets(val)
     assert sum(not o.abstains for o in opinions) == math.ceil(0.8 * len(opinions))
     right = sum(o.choice == t for o, t in zip(opinions, truth, strict=True))
@@ -188,6 +188,14 @@ def test_an_opinion_says_how_often_it_is_right_and_when_it_would_rather_not(
     assert "abstains below" in (trained["linear_probe"][1] / "README.md").read_text()
 
 
+def test_an_opinion_stands_in_the_tasks_order(trained: dict[str, tuple[TrainedSpecialist, Path]]) -> None:
+    made = trained["linear_probe"][0]
+    assert made.class_reliability is not None
+    turned = opinion_of(made, (0.7, 0.2, 0.1), made.options[::-1])
+    assert turned.class_reliability == made.class_reliability[::-1]
+    assert turned.trust == made.class_reliability[-1]
+
+
 @pytest.mark.parametrize(
     ("recipe", "words"), [("svm", "linear_probe"), ("small_cnn:resnet18", "takes no backbone")]
 )
@@ -199,8 +207,11 @@ def test_unknown_recipe_is_one_line(dataset: Dataset, tmp_path: Path, recipe: st
 
 def test_data_with_nothing_to_learn_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     questions = replace(dataset, task=replace(dataset.task, kind="vqa"))
-    with pytest.raises(DatasetError, match="not diagnosis"):
+    with pytest.raises(DatasetError, match="asks for vqa, not for diagnosis"):
         train_specialist("knn", questions, cache=tmp_path)
+    lone = replace(dataset, task=replace(dataset.task, options=dataset.task.options[:1]))
+    with pytest.raises(DatasetError, match=r"fewer than two options \(across\)\. There is nothing to choose"):
+        train_specialist("knn", lone, cache=tmp_path)
     one = tuple(case for case in dataset.cases if case.label == "disc")
     with pytest.raises(DatasetError, match="fewer than two labels"):
         train_specialist("knn", replace(dataset, cases=one), cache=tmp_path)
@@ -216,6 +227,10 @@ def test_an_option_without_cases_is_named(dataset: Dataset) -> None:
     assert missing_cases(replace(dataset, cases=cases)) == [
         "no validation case of disc: not calibrated",
         "no test case of disc: not judged",
+    ]
+    assert missing_cases(replace(dataset, cases=dataset.split("train"))) == [
+        "no validation cases: not calibrated",
+        "no test cases: not judged",
     ]
 
 

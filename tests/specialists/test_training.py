@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gsco.cases import Dataset
-from gsco.errors import StorageError
+from gsco.errors import ModelError, StorageError
 from gsco.specialists.augment import Augmentation, augment, augmentation_for
 from gsco.specialists.cnn import SmallCNN
 from gsco.specialists.registry import training_job
@@ -75,6 +75,16 @@ train_network(SmallCNN(3), job, schedule, Augmentation(), mean=half, std=half, w
     assert (resumed.best_epoch, resumed.figure) == (unbroken.best_epoch, unbroken.figure)
     go_on(99)  # other weights to start from are another training
     assert next(line for line in epochs if "epoch" in line) == "net: epoch 1"
+
+
+@pytest.mark.parametrize("split", ["val", None])
+def test_weights_that_run_away_are_one_line(split: str | None, dataset: Dataset, tmp_path: Path) -> None:
+    cases = tuple(case for case in dataset if case.split in {"train", split})
+    wild = replace(SCHEDULE, lr=1e30, clip=None, average=0.0)
+    for _ in range(2):  # the second time from whatever the first one left
+        with pytest.raises(ModelError, match="training of net diverged") as caught:
+            _train(replace(dataset, cases=cases), tmp_path, schedule=wild)
+        assert "\n" not in str(caught.value)
 
 
 def test_seed_decides_and_nothing_else(dataset: Dataset, tmp_path: Path) -> None:

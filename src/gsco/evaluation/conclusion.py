@@ -182,6 +182,8 @@ def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "Quick setting: specialists were trained for fewer epochs."
     if record["answered"] < record["cases"][config.split]:
         yield f"Only {record['answered']} of {record['cases'][config.split]} cases were answered (--limit)."
+    for line in record.get("absent", ()):  # runs of earlier versions did not write it
+        yield f"{line[0].upper()}{line[1:]}."
     if record["skipped"]:
         yield f"{len(record['skipped'])} broken image(s) were left out; dataset.json names them."
     if config.generalist.startswith("scripted:"):

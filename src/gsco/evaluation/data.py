@@ -22,10 +22,12 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
     Every image is opened once: a broken one is named, counted and left out here, not later.
 
     Raises:
-        DatasetError: the folder is no dataset, or not of closed single-label diagnosis.
+        DatasetError: the folder is no dataset, not of closed single-label diagnosis, or holds nothing to
+            learn from.
         RunError: the run was started on other data.
     """
     from gsco.cases import load_dataset
+    from gsco.specialists.registry import missing_cases, training_job
 
     config = work.config
     with work.stage("reading the dataset") as step:
@@ -51,11 +53,13 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
                 where=str(config.data),
                 remedy="Training, choosing the best specialist and answering need train, val and test cases.",
             )
+        training_job(dataset, cache=work.cache)  # says now, not after all features, what cannot be learned
         cases = draw(
             [case for case in dataset.split(config.split) if case.label is not None],
             config.limit,
             config.seed,
         )
+        absent = missing_cases(dataset)
         record = {
             "schema": 1,
             "name": dataset.name,
@@ -67,6 +71,7 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
             },
             "cases": {split: len(dataset.split(split)) for split in ("train", "val", "test")},
             "answered": len(cases),
+            "absent": absent,
             "skipped": list(dataset.skipped),
             "card": {str(key): json_value(value) for key, value in dataset.card.items()},
         }
@@ -79,6 +84,8 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
             )
         if before is None:
             work.folder.write_json("dataset.json", record)
+    for line in absent:
+        work.progress.note(line)
     if dataset.skipped:
         work.progress.note(f"{len(dataset.skipped)} broken image(s) skipped:")
         for line in dataset.skipped[:20]:

@@ -281,8 +281,9 @@ def _evidence(
     from gsco.retrieval import CaseIndex, ForeignSign
     from gsco.specialists.features import extract
 
-    opinions = []
-    opinions = [opinion_of(specialist, specialist.predict([ref])[0]) for specialist in specialists]
+    opinions = [
+        opinion_of(specialist, specialist.predict([ref])[0], specialist.options) for specialist in specialists
+    ]
     encoder = load_encoder(config.backbone)
     index = CaseIndex.from_pretrained(folder.index, expect_encoder=encoder.fingerprint)
     features = extract(encoder, [ref], cache=cache)

@@ -23,7 +23,7 @@ from gsco.errors import DatasetError, LeakageError, RunError, StorageError
 from gsco.evaluation.data import fingerprint
 from gsco.evaluation.environment import describe_environment, set_threads
 from gsco.evaluation.evidence_folder import KEY, LOG, RECORD, SCHEMA, evidence_line
-from gsco.evaluation.evidence_leakage import find_leakage, known_cases, with_groups
+from gsco.evaluation.evidence_leakage import LEAKAGE, check_kinds, find_leakage, known_cases, with_groups
 from gsco.evaluation.evidence_voices import Asked, resolve
 from gsco.evaluation.foreign import settle_sign
 from gsco.evaluation.parts import build_index, embed, load_encoder, speak, trained, vote_reliability
@@ -131,6 +131,7 @@ def build_evidence(
             where=str(dataset.root),
             remedy="Evidence is about cases with one label of a closed list.",
         )
+    check_kinds(allow_leakage)
     encoder = load_encoder(backbone)
     settings = _Settings(
         asked=resolve(specialists, dataset.task.keys, unseen),
@@ -195,7 +196,10 @@ def _execute(means: _Means, dataset: Dataset, settings: _Settings, encoder: Back
 
 
 def _begin(folder: RunFolder, dataset: Dataset, settings: _Settings, encoder: Backbone) -> dict[str, Any]:
-    """``evidence.json`` as it stands, or begun; RunError where it was begun with anything else."""
+    """``evidence.json`` as it stands, or begun; RunError where anything was made with other settings.
+
+    A build that ended before it made a part (a patient in two splits, say) may be begun anew otherwise.
+    """
     now: dict[str, Any] = {
         "schema": SCHEMA,
         "complete": False,
@@ -207,16 +211,18 @@ def _begin(folder: RunFolder, dataset: Dataset, settings: _Settings, encoder: Ba
         "settings": settings.to_json(encoder.fingerprint),
         "environment": describe_environment(set_threads(None)),
     }
-    before: dict[str, Any] | None = folder.read_json(RECORD)
-    if before is None:
-        folder.write_json(RECORD, now)
-        return now
+    before: dict[str, Any] = folder.read_json(RECORD) or {}
     differing = [
         f"{name} was {before.get(part, {}).get(name)!r}, not {value!r}"
         for part in ("dataset", "settings")
         for name, value in now[part].items()
         if before.get(part, {}).get(name) != value
     ]
+    made = (folder.specialists, folder.index, folder.predictions, folder.path / LOG)
+    if not before or (differing and not any(path.exists() for path in made)):
+        (folder.path / LEAKAGE).unlink(missing_ok=True)
+        folder.write_json(RECORD, now)
+        return now
     if differing:
         raise RunError(
             f"was begun otherwise: {differing[0]}",
@@ -264,7 +270,7 @@ def _opinions(
         else speak(means, specialist, known_cases(dataset, split), split, keys)
         for split in SPLITS
     }
-    said = {split: [opinion_of(specialist, row) for row in rows[split]] for split in SPLITS}
+    said = {split: [opinion_of(specialist, row, keys) for row in rows[split]] for split in SPLITS}
     return {**said, "train": _out_of_fold_opinions(asked.name, rows["train"], dataset.targets(train))}
 
 

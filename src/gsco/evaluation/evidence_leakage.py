@@ -11,6 +11,8 @@ from gsco.errors import UserError
 from gsco.evaluation.copies import validation_copies
 from gsco.evaluation.work import Means
 
+LEAKAGE = "leakage.json"
+
 
 def find_leakage(
     means: Means, dataset: Dataset, allowed: Collection[str], note: Callable[[str], None]
@@ -30,15 +32,13 @@ def find_leakage(
 
     Raises:
         LeakageError: an id or a patient stands on both sides, and is not allowed to.
-        UserError: there is no such kind of leakage.
     """
     from gsco.retrieval import check_leakage
     from gsco.retrieval.likeness import group_alike
 
-    known: dict[str, Any] | None = means.folder.read_json("leakage.json")
+    known: dict[str, Any] | None = means.folder.read_json(LEAKAGE)
     if known is not None:
         return known
-    _check_kinds(allowed)
     train, val, test = (known_cases(dataset, split) for split in SPLITS)
     with means.stage("leakage check") as step:
         report = check_leakage(train, [*val, *test], progress=step)
@@ -60,7 +60,7 @@ def find_leakage(
         "validation": validation,
         "groups": [members for members in groups.values() if len(members) > 1],
     }
-    means.folder.write_json("leakage.json", known)
+    means.folder.write_json(LEAKAGE, known)
     note(known["summary"])
     return known
 
@@ -75,7 +75,8 @@ def with_groups(dataset: Dataset, groups: Sequence[Sequence[str]]) -> Dataset:
     return replace(dataset, cases=tuple(cases))
 
 
-def _check_kinds(allowed: Collection[str]) -> None:
+def check_kinds(allowed: Collection[str]) -> None:
+    """UserError where there is no such kind of leakage."""
     from gsco.retrieval import KINDS
 
     for kind in allowed:

@@ -23,7 +23,7 @@ class Asked:
         name: its name, unique among those asked.
         recipe: by which it is (or would be) trained.
         folder: where it stands; None where it is to be trained.
-        size / pad: of its input in pixels, where the folder says so.
+        size / pad: of its input in pixels, where the folder says so; a pad of 0 is none.
         fingerprint: hash of the folder's content; None where it is to be trained.
         unseen: it never saw the dataset's training cases, so it speaks about them itself.
     """
@@ -91,6 +91,12 @@ def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -
         return Asked(name, recipe, unseen=name in unseen)
     config = read_config(folder)
     name, recipe = str(config["name"]), str(config["recipe"])
+    if config.get("multi_label"):
+        raise ModelError(
+            "says several labels a case, while the data have one",
+            where=str(folder),
+            remedy="Give specialists that were trained on one label a case.",
+        )
     if set(config["options"]) != set(options):
         raise ModelError(
             f"speaks of {', '.join(config['options'])}, while the data have {', '.join(options)}",
@@ -98,7 +104,10 @@ def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -
             remedy="Give specialists with the options of the data.",
         )
     if name not in unseen:
+        imported = (config.get("details") or {}).get("imported")
         try:
+            if imported:  # the name of its recipe does not say how it was trained elsewhere
+                raise ModelError(f"it was imported from {imported}")
             check_recipes([recipe], "embedded")
         except ModelError as error:
             raise ModelError(
@@ -107,24 +116,27 @@ def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -
                 remedy=f"If it never saw them, say so with --unseen {name}; else leave it out.",
             ) from None
     model = config["model"]
+    model = model.get("original", {}).get("model", model)  # of an exported one, what was exported
     return Asked(
         name,
         recipe,
         normal_path(folder),
         model.get("size"),
-        model.get("pad"),
+        # without padding, not with the recipe's own
+        (model["pad"] or 0) if "pad" in model else None,
         _fingerprint(folder),
         name in unseen,
     )
 
 
 def _fingerprint(folder: Path) -> str:
+    """SHA-256 over what a specialist's folder holds, whatever its kind; the card counts for nothing."""
     digest = hashlib.sha256()
-    for name in ("config.json", "model.safetensors"):
-        try:
-            digest.update(file_hash(folder / name).encode())
-        except OSError as error:
-            raise ModelError(
-                f"cannot be read ({error.strerror})", where=str(folder / name), remedy="Train it again."
-            ) from error
+    try:
+        for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name != "README.md"):
+            digest.update(f"{path.name} {file_hash(path)}\n".encode())
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read ({error.strerror})", where=str(folder), remedy="Train it again."
+        ) from error
     return digest.hexdigest()

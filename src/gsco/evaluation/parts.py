@@ -104,7 +104,8 @@ def gather_evidence(work: Work, cases: Sequence[Case], parts: Parts, split: str)
     for specialist in parts.specialists:
         ids, probabilities = read_predictions(predictions_path(work.folder, specialist.name, split))
         row = {case_id: i for i, case_id in enumerate(ids)}
-        opinions.append([opinion_of(specialist, probabilities[row[case.id]]) for case in cases])
+        keys = parts.taught.task.keys
+        opinions.append([opinion_of(specialist, probabilities[row[case.id]], keys) for case in cases])
     features = embed(work, parts.backbone, cases, f"{split} cases")
     neighbours = parts.index.search(features, work.config.neighbours)
     foreignness = parts.sign.judge(parts.index, features)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Dataset
-from gsco.errors import ModelError
+from gsco.errors import DatasetError, ModelError
 from gsco.evaluation import metrics
 from gsco.evaluation.runfolder import write_atomic
 from gsco.specialists.calibration import sigmoid, softmax
@@ -75,7 +75,8 @@ def reference_results(
     The similar cases are found by the un-pooled maps of the specialist's own network, as there.
 
     Raises:
-        ModelError: the specialist has no network of its own.
+        ModelError: the specialist has no network of its own, or other options than the dataset.
+        DatasetError: there are no training or no test cases.
     """
     from gsco.retrieval import CaseIndex
     from gsco.specialists.features import extract
@@ -91,9 +92,22 @@ def reference_results(
             f"specialist {specialist.name!r} has no network to find similar cases by",
             remedy="Take one that was trained here or imported.",
         )
+    if specialist.options != dataset.task.keys:
+        raise ModelError(
+            f"specialist {specialist.name!r} answers {', '.join(specialist.options)}, in this order, while "
+            f"{dataset.name} has {', '.join(dataset.task.keys)}",
+            remedy="Give the dataset that it was trained on.",
+        )
     several = dataset.task.multi_label
     train = [case for case in dataset.split("train") if several or case.label is not None]
     test = [case for case in dataset.split("test") if several or case.label is not None]
+    for split, cases in (("training", train), ("test", test)):
+        if not cases:
+            raise DatasetError(
+                f"has no labelled {split} case",
+                where=str(dataset.root),
+                remedy="The reference's results are about test cases and the training cases like them.",
+            )
     maps = extract(network, [case.image for case in train], cache=cache, pooled=False)
     index = CaseIndex.build(maps, train, dataset=dataset.name, encoder=network.fingerprint, pooled=False)
     asked = extract(network, [case.image for case in test], cache=cache, pooled=False)

@@ -95,6 +95,24 @@ def storage_errors(where: Path | str) -> Iterator[None]:
         raise storage from None
 
 
+@contextlib.contextmanager
+def _writing(where: Path, what: str) -> Iterator[None]:
+    """`storage_errors` where nothing but `where` is touched: then whatever goes wrong is about it."""
+    try:
+        with storage_errors(where):
+            yield
+    except OSError as error:
+        raise StorageError(
+            f"{what} ({error.strerror or error})", where=str(where), remedy="Name another place."
+        ) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with its parents, unless it is there; StorageError where that cannot be."""
+    with _writing(path, "cannot be made"):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file so that a reader, or a crash, sees either the old content or the new.
 
@@ -103,7 +121,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with storage_errors(path):
+    with _writing(path, "cannot be written"):
         try:
             with temporary.open("wb") as stream:
                 stream.write(data)
@@ -218,13 +236,10 @@ class RunFolder:
             RunError: another process is writing this run.
             StorageError: the folder cannot be made.
         """
+        if self.path.is_file():
+            raise RunError("is a file, not a folder", where=str(self.path), remedy="Give another --out.")
+        make_folder(self.path)
         with storage_errors(self.path):
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError):
-                raise RunError(
-                    "is a file, not a folder", where=str(self.path), remedy="Give another --out."
-                ) from None
             stream = (self.path / self.LOCK).open("a+", encoding="utf-8")
         try:
             if fcntl is not None:

@@ -69,20 +69,22 @@ class Specialist(Protocol):
         ...
 
 
-def opinion_of(specialist: Specialist, probabilities: Sequence[float] | NDArray[np.float64]) -> Opinion:
+def opinion_of(
+    specialist: Specialist, probabilities: Sequence[float] | NDArray[np.float64], keys: Sequence[str]
+) -> Opinion:
     """What a specialist says about one case, with what it knows about itself.
 
     Args:
         specialist: who speaks. One without ``class_reliability`` (a tuple) or ``abstains_below`` (a
             confidence) says nothing about single options and never abstains.
-        probabilities: its row of `Specialist.predict`, shape (n_options,).
+        probabilities: what it says, shape (n_options,), in the order of `keys`.
+        keys: the task's options; the specialist may have them in another order.
     """
     row = tuple(map(float, probabilities))
+    shares: tuple[float, ...] | None = getattr(specialist, "class_reliability", None)
+    if shares is not None:
+        shares = tuple(shares[specialist.options.index(key)] for key in keys)
     below = getattr(specialist, "abstains_below", None)
     return Opinion(
-        specialist.name,
-        row,
-        specialist.reliability,
-        getattr(specialist, "class_reliability", None),
-        below is not None and max(row) < below,
+        specialist.name, row, specialist.reliability, shares, below is not None and max(row) < below
     )

@@ -139,9 +139,10 @@ def judge(
 
     Returns:
         ``n``, ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that occur), ``macro_f1``
-        (over classes that occur or are chosen), ``auc`` (one against rest, mean over classes that occur
-        and are not all; nan where there is none), ``log_loss``; for grades also ``quadratic_kappa``
-        (Cohen, 1968: agreement beyond chance, a miss weighed by the square of its grades).
+        (over classes that occur, as in ``gsco.evaluation.metrics``), ``auc`` (one against rest, mean over
+        classes that occur and are not all; nan where there is none), ``log_loss``; for grades also
+        ``quadratic_kappa`` (Cohen, 1968: agreement beyond chance, a miss weighed by the square of its
+        grades).
     """
     from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
 
@@ -160,7 +161,7 @@ def judge(
         "n": float(len(truth)),
         "accuracy": float((choice == truth).mean()),
         "balanced_accuracy": float(np.mean(recalls)),
-        "macro_f1": float(f1_score(truth, choice, average="macro", zero_division=0)),
+        "macro_f1": float(f1_score(truth, choice, labels=present, average="macro", zero_division=0)),
         "auc": float(np.mean(areas)) if areas else float("nan"),
         "log_loss": log_loss(probabilities, truth),
     }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gsco.cases import Dataset
 from gsco.cases.medmnist_names import MEDMNIST_2D
 from gsco.errors import ModelError, StorageError
+from gsco.specialists.architectures import OWN, REFERENCE
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.networks import NetworkSpecialist
 from gsco.specialists.procedures import PADDED, PROCEDURES
@@ -96,16 +97,22 @@ def import_checkpoint(
         cache: where features are kept, if anywhere.
 
     Raises:
-        ModelError: another name, not a state dict, other tensors than the architecture has, another
-            number of classes, or a dataset nobody knows.
+        ModelError: another name, or that of a kNN, not a state dict, other tensors than the architecture
+            has, another number of classes, or a dataset nobody knows.
     """
     from gsco.specialists.named_networks import create_network
 
     path = Path(path)
     said = CheckpointName.parse(path.name)
+    if said.procedure == "kNN":
+        raise ModelError(
+            "is named after a kNN, which has no weights of its own",
+            where=str(path),
+            remedy=f"Train it: gsco specialist train --arch {said.architecture} --procedure knn --data DATA",
+        )
     state = read_state(path)
     options, multi_label = _options(said, dataset)
-    pad = PADDED if said.size < PADDED else None
+    pad = _padding(said.size)
     model, _ = create_network(
         said.architecture, pretrained=False, num_classes=len(options), side=pad or said.size
     )
@@ -133,7 +140,7 @@ def import_checkpoint(
     if dataset is not None:
         trained_on = dict(made.details)
         made.calibrate(training_job(dataset, cache=cache or Path()))
-        calibrated_on = dataset.name
+        calibrated_on = dataset.name if made.details["n_val"] else None
         made.details = {**trained_on, "calibrated_on": calibrated_on, "n_val": made.details["n_val"]}
     return made
 
@@ -154,7 +161,8 @@ def export_checkpoint(
         seed: of the training, for the name; its own when None.
 
     Raises:
-        ModelError: the specialist is not one network, so there is no such file of it.
+        ModelError: the specialist is not one network, or one that the reference's scripts would build or feed
+            otherwise than it was trained.
         StorageError: the file cannot be written.
     """
     import torch
@@ -168,12 +176,14 @@ def export_checkpoint(
     else:
         raise ModelError(
             f"specialist {specialist.name!r} is a {specialist.kind}, not one network",
-            remedy="Networks (endToEnd, medmnist, finetuned, small_cnn) and linearProbing have a checkpoint.",
+            remedy="Networks that are trained whole and linearProbing have a checkpoint.",
         )
+    size = specialist.size or PADDED
+    _check_form(architecture, size, specialist.pad, where=specialist.name)
     about = specialist.details
     name = CheckpointName(
         dataset or str(about["dataset"]),
-        specialist.size or PADDED,
+        size,
         procedure,
         architecture,
         int(about["seed"]) if seed is None else seed,
@@ -191,6 +201,28 @@ def export_checkpoint(
     return path
 
 
+def _check_form(architecture: str, size: int, pad: int | None, *, where: str) -> None:
+    """ModelError where a checkpoint's name, which is all that is known of it, would say another network."""
+    told = (
+        f"architecture {architecture!r} is of this package alone"
+        if architecture in {*OWN} - {*REFERENCE}
+        else f"it was trained on {size} pixels {f'padded to {pad}' if pad else 'without padding'}"
+        if pad != _padding(size)
+        else None
+    )
+    if told:
+        raise ModelError(
+            f"the reference's scripts would answer otherwise than this specialist: {told}",
+            where=where,
+            remedy=f"Train it with --arch and --procedure end-to-end; they pad to {PADDED} pixels.",
+        )
+
+
+def _padding(size: int) -> int | None:
+    """The side to which the reference pads pictures of this size."""
+    return PADDED if size < PADDED else None
+
+
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a state dict, on the CPU.
 
@@ -203,14 +235,23 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
     remedy = "Save one with torch.save(model.state_dict(), path)."
     try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise ModelError("there is no such file", where=str(path), remedy="Check the path.") from None
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read ({error.strerror})", where=str(path), remedy="Give a file that can be."
+        ) from None
+    if empty:
+        raise ModelError("is an empty file", where=str(path), remedy=remedy)
+    try:
         with warnings.catch_warnings():  # of a pickle that is refused next
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError("there is no such file", where=str(path)) from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
         raise ModelError(
-            "is not a state dict: it holds no tensors alone, or is damaged", where=str(path), remedy=remedy
+            "is not a state dict: it holds more than tensors, or is damaged", where=str(path), remedy=remedy
         ) from None
     for key in _INSIDE:
         if isinstance(found, dict) and isinstance(found.get(key), dict):

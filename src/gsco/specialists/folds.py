@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, units_of
 from gsco.errors import DatasetError, StorageError
+from gsco.specialists.features import image_keys
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,7 +80,7 @@ def out_of_fold(
 
     Args:
         recipe: a name from `gsco.specialists.registry.RECIPES`, perhaps with a backbone.
-        dataset: single-label diagnosis.
+        dataset: diagnosis.
         folds: how many.
         seed: of folds and training.
         cache: folder for features, checkpoints and finished folds.
@@ -87,10 +88,11 @@ def out_of_fold(
         progress: called with (what, done, in all).
 
     Returns:
-        (training cases, options), rows in the order of ``dataset.split("train")``, summing to 1.
+        (labelled training cases, options), in the order of ``dataset.split("train")``; rows sum to 1 where a
+        case has one label.
 
     Raises:
-        DatasetError: too few groups for the folds, or unlabelled cases.
+        DatasetError: too few groups for the folds, or nothing to learn from.
     """
     from gsco.specialists.registry import fit_specialist, training_job
 
@@ -128,14 +130,15 @@ def _starting_point(recipe: str) -> str:
         return entry.origin  # another version of the package may train otherwise
     if not entry.backbone:
         return "random"
-    model, learned = create_network(
-        backbone or DEFAULT_BACKBONE, pretrained=True, scratch_ok=name == "finetuned"
-    )
+    # a recipe that cannot do without learned weights says so itself
+    model, learned = create_network(backbone or DEFAULT_BACKBONE, pretrained=True, scratch_ok=True)
     return weights_mark(model) if learned else "random"
 
 
 def _identity(recipe: str, start: str, job_key: str, held: Sequence[Case]) -> str:
-    text = json.dumps([recipe, start, job_key, [[case.id, str(case.image)] for case in held]])
+    """Hash of what decides the answers about `held`: who gives them, and the content of the images."""
+    content = [key.hex() for key in image_keys([case.image for case in held])]
+    text = json.dumps([recipe, start, job_key, [case.id for case in held], content])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

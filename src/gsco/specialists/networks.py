@@ -173,8 +173,8 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
     The size is 112 pixels, or 64 where the pictures themselves are tiny, so that two cores need minutes;
     a network that takes one size only is given that.
     """
-    pad = job.pad or None
-    size = job.size or (None if pad else own_size(backbone)) or (64 if is_tiny(job) else 112)
+    size = job.size or (None if job.pad else own_size(backbone)) or (64 if is_tiny(job) else 112)
+    pad = job.padding(size)
     shown = (16_000 if size <= 64 else 6_000) // (3 if job.quick else 1)
     least = 2 if job.quick else 3
     schedule = Schedule(size=size, images=shown, least=least, most=20, lr=5e-4, smoothing=0.1, pad=pad)
@@ -184,12 +184,11 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
             backbone, pretrained=True, scratch_ok=True, num_classes=len(job.options), side=pad or size
         )
     config = model.pretrained_cfg
-    architecture = str(config.get("architecture") or backbone) if Path(backbone).is_dir() else backbone
     made = NetworkSpecialist(
         name=name,
         recipe=recipe,
         options=job.options,
-        architecture=architecture,
+        architecture=architecture_of(model, backbone),
         size=size,
         mean=config["mean"],
         std=config["std"],
@@ -205,9 +204,17 @@ def fine_tuned(job: TrainingJob, name: str, recipe: str, backbone: str) -> Train
 def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
     """A `SmallCNN` at 64 pixels, trained from random weights."""
     size = job.size or 64
+    pad = job.padding(size)
     shown = 24_000 // (4 if job.quick else 1)
     schedule = Schedule(
-        size=size, images=shown, least=3 if job.quick else 5, most=50, lr=3e-3, average=0.99, patience=15
+        size=size,
+        images=shown,
+        least=3 if job.quick else 5,
+        most=50,
+        lr=3e-3,
+        average=0.99,
+        patience=15,
+        pad=pad,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
@@ -221,6 +228,7 @@ def from_scratch(job: TrainingJob, name: str, recipe: str) -> TrainedSpecialist:
         size=size,
         mean=half,
         std=half,
+        pad=pad,
         multi_label=job.multi_label,
     )
     return made.fit(job, model, schedule, augmentation_for(job.dataset.task.modality))
@@ -243,6 +251,11 @@ def start_head(model: Any, job: TrainingJob, size: int, mean: Sequence[float], s
     with torch.no_grad():
         classifier.weight.copy_(torch.from_numpy(weight * inverse))
         classifier.bias.copy_(torch.from_numpy(bias - (weight * inverse) @ centre))
+
+
+def architecture_of(model: Any, name: str) -> str:
+    """The name by which a network is built again: of one from a folder, what the folder's config says."""
+    return str(model.pretrained_cfg.get("architecture") or name) if Path(name).is_dir() else name
 
 
 def own_size(backbone: str) -> int | None:

@@ -12,7 +12,6 @@ computed once. So dropout and batch norm before the head are those of inference.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ import torch
 from gsco.specialists.architectures import REFERENCE
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.named_networks import DEFAULT_BACKBONE, create_network
-from gsco.specialists.networks import NetworkSpecialist, own_size
+from gsco.specialists.networks import NetworkSpecialist, architecture_of, own_size
 from gsco.specialists.plain_knn import PlainNeighbours
 from gsco.specialists.schedule import Schedule
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
@@ -53,7 +52,7 @@ def medmnist_plus(size: int, pad: int | None, *, quick: bool = False) -> Schedul
     )
 
 
-def medmnist(size: int, *, quick: bool = False) -> Schedule:
+def medmnist(size: int, pad: int | None = None, *, quick: bool = False) -> Schedule:
     """MedMNIST's schedule: Adam at 1e-3, a tenth at half and at three quarters of 100 epochs.
 
     The epoch with the highest validation AUC is kept, as the article says. (The code that was published
@@ -64,6 +63,7 @@ def medmnist(size: int, *, quick: bool = False) -> Schedule:
         images=0,
         least=2 if quick else 100,
         batch=128,
+        pad=pad,
         lr=1e-3,
         smoothing=0.0,
         average=0.0,
@@ -97,7 +97,8 @@ def end_to_end(job: TrainingJob, name: str, recipe: str, architecture: str | Non
 
 def from_scratch_28(job: TrainingJob, name: str, recipe: str, architecture: str | None) -> TrainedSpecialist:
     """MedMNIST's recipe: from random weights; its own ResNet-18 unless another network is named."""
-    schedule = medmnist(job.size or 28, quick=job.quick)
+    size = job.size or 28
+    schedule = medmnist(size, job.padding(size), quick=job.quick)
     return _network(job, name, recipe, architecture or "medmnist_resnet18", schedule, learned=False)
 
 
@@ -152,7 +153,7 @@ def _network(
         name=name,
         recipe=recipe,
         options=job.options,
-        architecture=str(config.get("architecture")) if Path(architecture).is_dir() else architecture,
+        architecture=architecture_of(model, architecture),
         size=schedule.size,
         mean=config["mean"],
         std=config["std"],

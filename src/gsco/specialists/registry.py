@@ -124,7 +124,7 @@ def train_specialist(
 
     Args:
         recipe: a name of `RECIPES`, or ``"recipe:backbone"`` with a timm name or folder.
-        dataset: single-label diagnosis.
+        dataset: diagnosis, of one label a case or several.
         cache: folder for features and checkpoints.
         out: where to save it; not saved when None.
         seed: of everything drawn; the same seed gives the same numbers on the same machine.
@@ -136,7 +136,7 @@ def train_specialist(
 
     Raises:
         ModelError: no such recipe, or a backbone that cannot be had.
-        DatasetError: not single-label, or nothing to learn from.
+        DatasetError: not diagnosis, or nothing to learn from.
         ImageError, StorageError: as the names say.
     """
     job = training_job(
@@ -160,11 +160,18 @@ def training_job(
     progress: Progress | None = None,
 ) -> TrainingJob:
     """The job that `train_specialist` gives to a recipe; DatasetError where there is nothing to learn."""
-    if dataset.task.kind != "diagnosis" or len(dataset.task.options) < 2:
+    if dataset.task.kind != "diagnosis":
         raise DatasetError(
-            f"dataset {dataset.name!r} is not diagnosis with at least two closed options",
+            f"dataset {dataset.name!r} asks for {dataset.task.kind}, not for diagnosis",
             where=str(dataset.root),
-            remedy="Specialists of this package choose among options.",
+            remedy="Specialists of this package choose among closed options.",
+        )
+    if len(dataset.task.options) < 2:
+        only = ", ".join(dataset.task.keys) or "none"
+        raise DatasetError(
+            f"dataset {dataset.name!r} has fewer than two options ({only})",
+            where=str(dataset.root),
+            remedy="There is nothing to choose: give labelled cases of at least two options.",
         )
     several = dataset.task.multi_label  # where a case may have none of the labels, too
     train = tuple(case for case in dataset.split("train") if several or case.label is not None)
@@ -204,8 +211,10 @@ def missing_cases(dataset: Dataset) -> list[str]:
         cases = dataset.split(split)  # type: ignore[arg-type]
         found = {label for case in cases for label in case.labels}
         absent = [option.name for option in dataset.task.options if option.key not in found]
-        if cases and absent:
-            which = "validation" if split == "val" else "training" if split == "train" else split
+        which = {"train": "training", "val": "validation"}.get(split, split)
+        if not cases:
+            out.append(f"no {which} cases: {then}")
+        elif absent:
             out.append(f"no {which} case of {', '.join(absent)}: {then}")
     return out
 

@@ -83,6 +83,10 @@ class TrainingJob:
         """The same of the validation cases."""
         return self.dataset.truth(self.val)
 
+    def padding(self, size: int) -> int | None:
+        """The side to which pictures of `size` pixels are padded; None where that asks for nothing."""
+        return self.pad if self.pad and self.pad > size else None
+
     def with_train(self, train: tuple[Case, ...], *, tag: str = "") -> TrainingJob:
         """The same job with other training cases."""
         return replace(self, train=train, tag=tag)
@@ -303,7 +307,9 @@ class TrainedSpecialist(ABC):
             _replace(folder / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
         except OSError as error:
             raise StorageError(
-                f"cannot be written ({error.strerror})", where=str(folder), remedy="Free some space."
+                f"cannot be written ({error.strerror})",
+                where=str(folder),
+                remedy="Free some space, or name another folder.",
             ) from error
 
     def _labels_config(self) -> dict[str, Any]:

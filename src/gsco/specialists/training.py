@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gsco.cases import ImageRef
-from gsco.errors import StorageError
+from gsco.errors import ModelError, StorageError
 from gsco.specialists.augment import Augmentation, augment
 from gsco.specialists.backbones import pad_to, weights_mark
 from gsco.specialists.calibration import as_probabilities, class_weights, judge, log_loss
@@ -73,6 +73,7 @@ def train_network(
 
     Raises:
         ImageError: an image cannot be read.
+        ModelError: the weights ran away: no epoch left finite ones.
         StorageError: the checkpoint cannot be written.
     """
     path = _checkpoint_path(job, schedule, augmentation, model, what)
@@ -136,6 +137,12 @@ def train_network(
             _write(path, {**state, "best": best, "epoch": start})
     job.say(f"{what}: trained", epochs, epochs)
     kept = {key: value.cpu() for key, value in best["state"].items()}
+    if not best["epoch"] or not all(value.isfinite().all() for value in kept.values()):
+        path.unlink(missing_ok=True)  # or the same command would end here again
+        raise ModelError(
+            f"training of {what} diverged: no epoch gave finite answers",
+            remedy="Train it with --precision fp32, another seed, or by another recipe.",
+        )
     return Trained(kept, start, int(best["epoch"]), float(best["figure"]), path)
 
 
@@ -243,6 +250,8 @@ def _judged(
         blocks = [prepare(_float(block)).to(job.machine.device) for block in torch.split(val, 64)]
         logits = torch.cat([model(block).float().cpu() for block in blocks]).numpy()
     model.load_state_dict(own)
+    if not np.isfinite(logits).all():
+        return math.inf
     targets = job.val_targets
     probabilities = as_probabilities(logits, multi_label=job.multi_label)
     if schedule.keep == "auc":

@@ -40,8 +40,10 @@ def compare(
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
     from gsco.evaluation.comparison import compare_specialists
-    from gsco.evaluation.runfolder import storage_errors, write_atomic
+    from gsco.evaluation.runfolder import make_folder, write_atomic
 
+    if out is not None:
+        make_folder(out.parent)  # before all the work
     try:
         found = compare_specialists(
             data,
@@ -59,8 +61,6 @@ def compare(
     if out is not None:
         from gsco.evaluation.report.comparison import render_comparison
 
-        with storage_errors(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, render_comparison(found))
     if json:
         print_json(found.to_json())

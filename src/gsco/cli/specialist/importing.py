@@ -34,13 +34,19 @@ def import_(
     from gsco.specialists.checkpoints import import_checkpoint
 
     progress = reporter(stderr())
-    dataset = load_dataset(data) if data else None
+    dataset = None
+    if data:
+        with progress.stage("reading the dataset") as step:
+            dataset = load_dataset(data, check_images=True, progress=step)
+        for line in dataset.skipped:
+            progress.note(f"skipped: {line}")
     with progress.stage("reading and calibrating" if data else "reading"):
         made = import_checkpoint(checkpoint, dataset=dataset, cache=embedded.cache_home())
     folder = out or Path("specialists") / made.name
     made.save_pretrained(folder)
-    if dataset is None:
-        progress.note("not calibrated: give its dataset with --data")
+    if made.details.get("calibrated_on") is None:
+        why = "give its dataset with --data" if dataset is None else f"{dataset.name} has no validation cases"
+        progress.note(f"not calibrated: {why}")
     if json:
         print_json({"folder": str(folder), "name": made.name, "validation": made.val_metrics})
     else:

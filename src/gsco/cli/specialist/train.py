@@ -67,16 +67,23 @@ def train(
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
     from gsco.evaluation.environment import set_threads
+    from gsco.evaluation.runfolder import make_folder
     from gsco.specialists import train_specialist
     from gsco.specialists.machine import Machine
     from gsco.specialists.presets import Plan, plan
-    from gsco.specialists.registry import missing_cases
+    from gsco.specialists.registry import missing_cases, safe_name
 
     progress = reporter(stderr())
     chosen = _recipe(preset, arch, procedure, recipe)
+    make_folder((out or Path("specialists") / "any").parent)  # before all the work
     machine = Machine.choose(device, precision)
     set_threads(threads)
-    dataset = load_dataset(data, seed=seed, label_column=label_column)
+    with progress.stage("reading the dataset") as reading:
+        dataset = load_dataset(
+            data, check_images=True, seed=seed, label_column=label_column, progress=reading
+        )
+    for line in dataset.skipped:
+        progress.note(f"skipped: {line}")
     planned = plan(dataset, str(preset), machine) if chosen is None else Plan((chosen,), ())
     for line in (*planned.reasons, *missing_cases(dataset)):
         progress.note(line)
@@ -84,8 +91,8 @@ def train(
     for name in planned.recipes:
         with progress.stage(f"specialist {name}") as step:
 
-            def say(what: str, done: int, total: int, step: Step = step) -> None:
-                step(done, total, what)
+            def say(what: str, done: int, total: int, step: Step = step, name: str = name) -> None:
+                step(done, total, what.removeprefix(f"{safe_name(name)}: "))
 
             made[name] = train_specialist(
                 name,
