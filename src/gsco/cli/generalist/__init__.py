@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.generalist import train, trial
+from gsco.cli.generalist import convert, train, trial
 
 app = typer.Typer(
     help="The generalist: train MedDr-nano, try whether a model hears evidence or copies it.",
@@ -12,5 +12,6 @@ app = typer.Typer(
     epilog=train.EXAMPLE,
 )
 
+app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("trial", epilog=trial.EXAMPLE)(trial.trial)

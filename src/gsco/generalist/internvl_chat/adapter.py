@@ -1,0 +1,3 @@
+"""LoRA adapters."""
+def convert_adapter() -> None: ...
+def is_adapter(x): return False
