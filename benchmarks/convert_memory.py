@@ -1,12 +1,12 @@
 """Memory that converting a checkpoint in MedDr's layout takes, against the size of its shards.
 
-    python benchmarks/convert_memory.py                       # 8 GB in 16 shards; needs 19 GB of disk for a while
-    python benchmarks/convert_memory.py --scale 0.25 --shards 4
+    python benchmarks/convert_memory.py                       # 8 GB in 16 shards; needs 19 GB of disk for a
+    while python benchmarks/convert_memory.py --scale 0.25 --shards 4
 
-A checkpoint of InternVL-Chat V1.2's layout (48 layers of the vision tower, Llama inside, bfloat16) is made of random
-numbers, converted by `gsco generalist convert` in a process of its own, and deleted. The process is watched through
-``/proc``: `VmHWM` is the most that ever was resident, mapped file pages included; `RssAnon` and `RssFile` are its
-parts, polled.
+A checkpoint of InternVL-Chat V1.2's layout (48 layers of the vision tower, Llama inside, bfloat16) is made of
+random numbers, converted by `gsco generalist convert` in a process of its own, and deleted. The process is
+watched through ``/proc``: `VmHWM` is the most that ever was resident, mapped file pages included; `RssAnon`
+and `RssFile` are its parts, polled.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def tensors(vision: int, text: int) -> Iterator[tuple[str, TensorInfo]]:
     yield "vision_model.embeddings.patch_embedding.bias", info(vision)
     for n in range(VISION_LAYERS):
         layer = f"vision_model.encoder.layers.{n}"
-        for name in ("ls1", "ls2", "attn.q_norm.weight", "attn.k_norm.weight", "attn.proj.bias", "mlp.fc2.bias",
-                     "norm1.weight", "norm2.weight"):  # fmt: skip
+        for name in ("ls1", "ls2", "attn.q_norm.weight", "attn.k_norm.weight", "attn.proj.bias"):
+            yield f"{layer}.{name}", info(vision)
+        for name in ("mlp.fc2.bias", "norm1.weight", "norm2.weight"):
             yield f"{layer}.{name}", info(vision)
         yield f"{layer}.attn.qkv.weight", info(3 * vision, vision)
         yield f"{layer}.attn.proj.weight", info(vision, vision)
@@ -142,16 +143,21 @@ def main() -> None:
         shards = len(list((work / "old").glob("*.safetensors")))
         print(f"{size / 1e9:.2f} GB in {shards} shards, the largest {shard / 1e9:.3f} GB")
         print(f"{'':34}{'peak GB':>9}{'shards':>8}{'wall s':>8}{'MB/s':>7}")
+        convert = [
+            "-m",
+            "gsco",
+            "generalist",
+            "convert",
+            str(work / "old"),
+            "--out",
+            str(work / "new"),
+            "--json",
+        ]
         runs = {
             "nothing but the imports": ["-c", "import torch, gsco.generalist.internvl_chat.modeling"],
-            "convert": [
-                "-m", "gsco", "generalist", "convert", str(work / "old"), "--out", str(work / "new"), "--json",
-            ],
-            "convert --drop-unused-layers, fp16": [
-                "-m", "gsco", "generalist", "convert", str(work / "old"), "--out", str(work / "new"), "--json",
-                "--drop-unused-layers", "--dtype", "float16",
-            ],
-        }  # fmt: skip
+            "convert": convert,
+            "convert --drop-unused-layers, fp16": [*convert, "--drop-unused-layers", "--dtype", "float16"],
+        }
         for name, command in runs.items():
             shutil.rmtree(work / "new", ignore_errors=True)
             started = time.monotonic()

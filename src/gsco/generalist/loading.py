@@ -29,10 +29,10 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
 
         return ScriptedGeneralist(spec.removeprefix("scripted:"))
     folder = expanded(spec)
-    if spec == "nano" or (folder / "adapter_config.json").exists():
-        from gsco.generalist.nano.assemble import check_adapter
+    from gsco.generalist.nano.assemble import check_adapter, is_merged
 
-        if spec != "nano":
+    if spec == "nano" or (folder / "adapter_config.json").exists() or is_merged(folder):
+        if spec != "nano" and not is_merged(folder):
             check_adapter(folder)
         from gsco.generalist.nano.backend import NanoGeneralist
 

@@ -14,7 +14,7 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder or hub id of a checkpoint of InternVL-Chat V1.x, or folder of a LoRA adapter to one.",
+            help="Folder or hub id of a checkpoint of InternVL-Chat V1.x, or a folder of a LoRA adapter.",
             show_default=False,
         ),
     ],
@@ -39,8 +39,8 @@ def convert(
 ) -> None:
     """Convert MedDr, shard by shard, to the native InternVL class; logits stay what they were.
 
-    Memory stays far below two shards' size; the output takes as much disk as the checkpoint. The result is loaded
-    by --generalist FOLDER.
+    Memory stays far below two shards' size; the output takes as much disk as the checkpoint. The result is
+    loaded by --generalist FOLDER.
     """
     import dataclasses
 

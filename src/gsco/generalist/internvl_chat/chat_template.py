@@ -1,7 +1,8 @@
 """The chat template of InternVL-Chat V1.2, ``Hermes-2``: ChatML without line breaks between the turns.
 
-The break after ``<|im_end|>`` that ChatML usually has is missing there, in training and in use, see ``Hermes-2`` in
-https://github.com/OpenGVLab/InternVL/blob/main/internvl_chat/internvl/conversation.py. Images come before the text.
+The break after ``<|im_end|>`` that ChatML usually has is missing there, in training and in use, see
+``Hermes-2`` in https://github.com/OpenGVLab/InternVL/blob/main/internvl_chat/internvl/conversation.py. Images
+come before the text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import json
 from pathlib import Path
 
 TEMPLATE = "Hermes-2"
-SYSTEM = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
+SYSTEM = (
+    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，"
+    "英文名叫InternVL, 是一个有用无害的人工智能助手。"
+)
 """The system message of ``Hermes-2`` in InternVL's public code (MIT)."""
 
 END = "<|im_end|>"

@@ -1,4 +1,4 @@
-"""The configuration of InternVL-Chat V1.x as one of the native class. Each default of the latter is a trap."""
+"""The configuration of InternVL-Chat V1.x as one of the native class, whose defaults are other ones."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def read_layout(config: Mapping[str, Any], where: str) -> Layout:
         raise ModelError(
             f"is no checkpoint in the layout of InternVL-Chat (model_type {kind!r})",
             where=where,
-            remedy="Name a folder like Sunanhe/MedDr_0401: model_type internvl_chat, vision_config, llm_config.",
+            remedy="It takes model_type internvl_chat, vision_config and llm_config, as Sunanhe/MedDr_0401 has.",
         )
     inside = (text.get("architectures") or [text.get("model_type")])[0]
     if inside not in {"LlamaForCausalLM", "llama"}:

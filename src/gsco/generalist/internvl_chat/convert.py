@@ -69,10 +69,10 @@ def convert_checkpoint(
 ) -> Conversion:
     """Write a checkpoint of InternVL-Chat V1.x (MedDr) as a model folder of transformers.
 
-    Loaded by ``AutoModelForImageTextToText`` wherever `gsco.generalist.internvl_chat.modeling` was imported, and by
-    ``--generalist FOLDER``. Logits are those of the original implementation. Files are read and written a few
-    megabytes at a time; each shard appears by rename when it is whole. Called again after a kill, finished
-    shards are checked by their hash and kept.
+    Loaded by ``AutoModelForImageTextToText`` wherever `gsco.generalist.internvl_chat.modeling` was imported,
+    and by ``--generalist FOLDER``. Logits are those of the original implementation. Files are read and
+    written a few megabytes at a time; each shard appears by rename when it is whole. Called again after a
+    kill, finished shards are checked by their hash and kept.
 
     Args:
         source: folder, or hub id (``HF_HUB_OFFLINE`` is obeyed).
@@ -88,7 +88,9 @@ def convert_checkpoint(
         StorageError: `out` cannot be written, or the disk is too full.
     """
     if dtype is not None and dtype not in FLOATS:
-        raise ModelError(f"there is no type {dtype!r}", where="--dtype", remedy=f"One of {', '.join(FLOATS)}.")
+        raise ModelError(
+            f"there is no type {dtype!r}", where="--dtype", remedy=f"One of {', '.join(FLOATS)}."
+        )
     folder, name = locate_checkpoint(source)
     target = expanded(out)
     checkpoint = read_checkpoint(folder)
@@ -130,11 +132,21 @@ def locate_checkpoint(source: str | Path) -> tuple[Path, str]:
         return folder, folder.resolve().name
     text = str(source)
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
-        raise ModelError("there is no such folder", where=text, remedy="Name a checkpoint's folder or hub id.")
+        raise ModelError(
+            "there is no such folder", where=text, remedy="Name a checkpoint's folder or hub id."
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.safetensors", "*.bin", "tokenizer.model", "conversation.py", "README.md", "LICENSE*"]
+    wanted = [
+        "*.json",
+        "*.safetensors",
+        "*.bin",
+        "tokenizer.model",
+        "conversation.py",
+        "README.md",
+        "LICENSE*",
+    ]
     try:
         return Path(snapshot_download(text, allow_patterns=wanted)), text
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
@@ -146,7 +158,7 @@ def locate_checkpoint(source: str | Path) -> tuple[Path, str]:
 
 
 def _processor(folder: Path, layout: Layout, system: str | None) -> tuple[Any, tuple[str, ...], str]:
-    """Tokenizer, image processor and template; None, with a note, where the checkpoint lacks what they need."""
+    """The processor, notes, and where its system message is from; no processor without a tokenizer."""
     from gsco.generalist.internvl_chat import processing
 
     tokenizer = processing.load_tokenizer(folder)

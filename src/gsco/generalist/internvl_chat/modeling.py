@@ -1,9 +1,9 @@
 """InternVL-Chat V1.x in transformers: its InternVL class with the older order of visual tokens.
 
-Both fold squares of neighbouring patches into one token ("pixel shuffle"). Since V2 the tokens are turned back
-into row order afterwards, in V1.x they are not. Weights cannot make up for it, and the wrong order gives wrong
-answers without an error; hence a class and a ``model_type`` of its own. Importing this module makes both known to
-transformers' Auto classes.
+Both fold squares of neighbouring patches into one token ("pixel shuffle"). Since V2 the tokens are turned
+back into row order afterwards, in V1.x they are not. Weights cannot make up for it, and the wrong order gives
+wrong answers without an error; hence a class and a ``model_type`` of its own. Importing this module makes
+both known to transformers' Auto classes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class InternVLChatV1Model(InternVLModel):
     config_class = InternVLChatV1Config
 
     def pixel_shuffle(self, vision_features: torch.Tensor, scale_factor: float = 0.5) -> torch.Tensor:
-        """Fold patches (B, H, W, C) to (B, W * scale, H * scale, C / scale**2): columns first, as V1.x does."""
+        """Patches (B, H, W, C) -> (B, W * scale, H * scale, C / scale**2): columns first, as in V1.x."""
         folded: torch.Tensor = super().pixel_shuffle(vision_features, scale_factor)
         return folded.permute(0, 2, 1, 3).contiguous()
 

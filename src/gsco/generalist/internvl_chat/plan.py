@@ -1,4 +1,4 @@
-"""What becomes of each tensor: which output shard holds what, from where, and whether nothing is left over."""
+"""What becomes of each tensor: which output shard holds it, from where; and that nothing is left over."""
 
 from __future__ import annotations
 

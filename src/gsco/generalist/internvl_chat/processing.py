@@ -1,7 +1,7 @@
-"""Text and images as InternVL-Chat V1.x takes them: one tile an image, stretched, and its tokens before the text.
+"""Text and images as InternVL-Chat V1.x takes them: one stretched tile an image, tokens before the text.
 
-transformers' own InternVL processor cuts images into tiles whatever its image processor is told, and wants a video
-processor; neither suits this model.
+transformers' own InternVL processor cuts images into tiles whatever its image processor is told, and wants a
+video processor; neither suits this model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class InternVLChatV1Processor(ProcessorMixin):
 
 
 def image_processor(size: int) -> Any:
-    """Stretch to `size` x `size` pixels, bicubic, and normalise as for ImageNet (MedDr's evaluation transform)."""
+    """Stretch to `size` x `size` pixels, bicubic, normalise as for ImageNet: MedDr's evaluation."""
     return CLIPImageProcessorPil(
         do_resize=True,
         size={"height": size, "width": size},
