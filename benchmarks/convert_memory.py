@@ -143,16 +143,7 @@ def main() -> None:
         shards = len(list((work / "old").glob("*.safetensors")))
         print(f"{size / 1e9:.2f} GB in {shards} shards, the largest {shard / 1e9:.3f} GB")
         print(f"{'':34}{'peak GB':>9}{'shards':>8}{'wall s':>8}{'MB/s':>7}")
-        convert = [
-            "-m",
-            "gsco",
-            "generalist",
-            "convert",
-            str(work / "old"),
-            "--out",
-            str(work / "new"),
-            "--json",
-        ]
+        convert = ["-m", "gsco", "generalist", "convert", str(work / "old"), "--out", str(work / "new")]
         runs = {
             "nothing but the imports": ["-c", "import torch, gsco.generalist.internvl_chat.modeling"],
             "convert": convert,

@@ -74,7 +74,7 @@ def read_layout(config: Mapping[str, Any], where: str) -> Layout:
         raise ModelError(
             f"is no checkpoint in the layout of InternVL-Chat (model_type {kind!r})",
             where=where,
-            remedy="It takes model_type internvl_chat, vision_config and llm_config, as Sunanhe/MedDr_0401 has.",
+            remedy="Name one like Sunanhe/MedDr_0401 (internvl_chat, vision_config, llm_config).",
         )
     inside = (text.get("architectures") or [text.get("model_type")])[0]
     if inside not in {"LlamaForCausalLM", "llama"}:
