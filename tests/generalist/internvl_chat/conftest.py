@@ -11,7 +11,7 @@ import torch
 from generalist.tiny import tiny_tokenizer
 from gsco.generalist.internvl_chat import convert_checkpoint
 
-from .old_layout import ONE_SHARD, copy_of
+from .old_layout import ONE_SHARD, State, config_of, write_old
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,16 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def with_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An old checkpoint with a tokenizer beside it, as a release has."""
-    folder = copy_of(ONE_SHARD, tmp_path_factory.mktemp("release") / "tiny-meddr")
     tokenizer = tiny_tokenizer(("<img>", "</img>", "<IMG_CONTEXT>"))
-    assert len(tokenizer) <= 320
+
+    def lengthen(state: State) -> None:
+        for name in ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight"):
+            more = torch.zeros(len(tokenizer) - len(state[name]), state[name].shape[1])
+            state[name] = torch.cat([state[name], more])
+
+    text = {**config_of(ONE_SHARD)["llm_config"], "vocab_size": len(tokenizer)}
+    folder = tmp_path_factory.mktemp("release") / "tiny-meddr"
+    write_old(folder, change=lengthen, llm_config=text)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n")
     return folder

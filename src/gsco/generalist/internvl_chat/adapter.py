@@ -17,9 +17,10 @@ from gsco.generalist.internvl_chat.tensors import open_tensors, read_tensor
 if TYPE_CHECKING:
     import torch
 
+_WRAPPED = "base_model.model."  # what peft puts before the names of the model it wraps
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
-_KEPT = ("r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "fan_in_fan_out", "peft_type", "task_type")
+_KEPT = ("r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "fan_in_fan_out", "peft_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def convert_adapter(source: str | Path, out: str | Path, *, base: str | Path | N
     native = _base_config(base)
     _check_kind(config, folder)
     matrices = _matrices(folder, config, native)
-    modules = sorted({name.rpartition(".lora_")[0] for name in matrices})
+    modules = sorted({name.rpartition(".lora_")[0].removeprefix(_WRAPPED) for name in matrices})
     made = {
         **{key: config[key] for key in _KEPT if key in config},
         "base_model_name_or_path": str(base),
@@ -125,7 +126,7 @@ def _matrices(folder: Path, config: dict[str, Any], native: dict[str, Any]) -> d
             part = matrix
             if found["side"] == "B" and piece.third is not None:
                 part = matrix.chunk(3)[piece.third]
-            out[f"base_model.model.{module}.lora_{found['side']}.weight"] = part.clone()
+            out[f"{_WRAPPED}{module}.lora_{found['side']}.weight"] = part.clone()
     if strange:
         raise ModelError(
             f"holds {len(strange)} matrices that are not of InternVL-Chat's layout: {listed(strange)}",
@@ -139,7 +140,7 @@ def _matrices(folder: Path, config: dict[str, Any], native: dict[str, Any]) -> d
 
 def _old_name(module: str) -> str:
     """The module's name in the old model, whichever part of it peft had wrapped."""
-    plain = module.replace("base_model.model.", "")
+    plain = module.replace(_WRAPPED, "")
     first = plain.split(".")[0]
     if first in {"language_model", "vision_model", "mlp1"}:
         return plain
@@ -157,7 +158,7 @@ def _check_shapes(matrices: dict[str, torch.Tensor], native: dict[str, Any], ran
         model = InternVLChatV1ForConditionalGeneration(config)
     weights = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name, matrix in matrices.items():
-        module, _, side = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+        module, _, side = name.removeprefix(_WRAPPED).removesuffix(".weight").rpartition(".lora_")
         height, width = weights.get(f"{module}.weight", (0, 0))
         if tuple(matrix.shape) != ((rank, width) if side == "A" else (height, rank)):
             raise ModelError(
