@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -180,15 +180,20 @@ def test_a_disk_that_is_too_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "0.0 GB are free" in refused(ONE_SHARD, tmp_path / "new")
 
 
-def test_a_disk_that_becomes_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, target: Path) -> Path:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
-        with pytest.raises(StorageError, match="cannot be written"):
-            convert_checkpoint(ONE_SHARD, tmp_path / "new")
-    convert_checkpoint(ONE_SHARD, tmp_path / "new")  # and goes on when there is space
+def test_a_disk_that_becomes_full(tmp_path: Path, converted: Callable[..., Path]) -> None:
+    """The operating system refuses to make any file longer than 180 kB: the third shard's draft."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (180_000, before[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot be written") as error:
+            convert_checkpoint(THREE_SHARDS, tmp_path / "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new" / "config.json").exists()
+    assert convert_checkpoint(THREE_SHARDS, tmp_path / "new").kept_shards == 2
+    for path in converted(THREE_SHARDS).iterdir():
+        assert (tmp_path / "new" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,8 +89,13 @@ def test_pickled_shards(tmp_path: Path) -> None:
     folder = write_old(tmp_path / "old")
     state = state_of(folder)
     (folder / "model.safetensors").unlink()
-    torch.save(state, folder / "pytorch_model.bin")
-    convert_checkpoint(folder, tmp_path / "new")
+    names = sorted(state)
+    shards = {"pytorch_model-1-of-2.bin": names[:60], "pytorch_model-2-of-2.bin": names[60:]}
+    for file, held in shards.items():
+        torch.save({name: state[name] for name in held}, folder / file)
+    where = {name: file for file, held in shards.items() for name in held}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    assert convert_checkpoint(folder, tmp_path / "new").shards == 2
     expected = expected_of(ONE_SHARD)
     assert difference(outputs(load(tmp_path / "new"), expected), expected) <= 2e-6
 
@@ -103,6 +112,32 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="broken, or holds more than tensors"):
         convert_checkpoint(folder, tmp_path / "new")
     assert not (tmp_path / "ran").exists()
+
+
+_WITHOUT_US = """
+import sys
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
+held = load_file(sys.argv[2])
+found = model(input_ids=held["input_ids"], pixel_values=held["pixel_values"]).logits
+assert "gsco" not in sys.modules
+print(float((found - held["logits"]).detach().abs().max()))
+"""
+
+
+def test_other_programs_can_load_it(converted: Converted, tmp_path: Path) -> None:
+    """With the code that stands beside the weights, where a person allows that to be run."""
+    command = [
+        sys.executable,
+        "-c",
+        _WITHOUT_US,
+        str(converted(ONE_SHARD)),
+        str(ONE_SHARD / "expected.safetensors"),
+    ]
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    out = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert float(out.stdout) <= 2e-6
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -164,6 +164,10 @@ def native_config(
             tie_word_embeddings=tied,
             dtype=dtype,
             architectures=["InternVLChatV1ForConditionalGeneration"],
+            auto_map={
+                "AutoConfig": "modeling.InternVLChatV1Config",
+                "AutoModelForImageTextToText": "modeling.InternVLChatV1ForConditionalGeneration",
+            },
         )
     except (StrictDataclassError, TypeError, ValueError) as error:
         raise ModelError(

@@ -344,6 +344,9 @@ def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, proc
     if processor is not None:
         processor.save_pretrained(str(target))
     _generation_config(source, config, processor).save_pretrained(str(target))
+    home = Path(__file__).parent
+    for code in ("modeling.py", "processing.py"):  # as saving such a model does, see `modeling.register`
+        shutil.copyfile(home / code, target / code)
     for licence in sorted(source.glob("LICENSE*")):
         shutil.copyfile(licence, target / licence.name)
     _replace(target / "config.json", config.to_json_string(use_diff=True).encode())

@@ -3,7 +3,7 @@
 Both fold squares of neighbouring patches into one token ("pixel shuffle"). Since V2 the tokens are turned
 back into row order afterwards, in V1.x they are not. Weights cannot make up for it, and the wrong order gives
 wrong answers without an error; hence a class and a ``model_type`` of its own. Importing this module makes
-both known to transformers' Auto classes.
+them known to transformers' Auto classes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from gsco.generalist.internvl_chat.processing import InternVLChatV1Processor
+from .processing import InternVLChatV1Processor
 
 
 class InternVLChatV1Config(InternVLConfig):
@@ -67,6 +67,10 @@ def register() -> None:
         InternVLChatV1Config, InternVLChatV1ForConditionalGeneration, exist_ok=True
     )
     AutoProcessor.register(InternVLChatV1Config, InternVLChatV1Processor, exist_ok=True)
+    # saving puts this file and `processing.py` beside the weights, for programs that do not know this package
+    InternVLChatV1Config.register_for_auto_class("AutoConfig")
+    InternVLChatV1ForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
+    InternVLChatV1Processor.register_for_auto_class("AutoProcessor")
 
 
 register()

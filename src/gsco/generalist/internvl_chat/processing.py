@@ -34,7 +34,7 @@ class InternVLChatV1Processor(ProcessorMixin):
         **kwargs: Any,
     ) -> None:
         if not isinstance(image_processor, CLIPImageProcessorPil):
-            # read from a folder it is torchvision's, which resizes pixels a little differently than MedDr's PIL
+            # read from a folder it is torchvision's, which resizes a little differently than MedDr's PIL
             image_processor = CLIPImageProcessorPil.from_dict(image_processor.to_dict())
         super().__init__(image_processor, tokenizer, chat_template=chat_template, **kwargs)
         self.image_seq_length = image_seq_length
