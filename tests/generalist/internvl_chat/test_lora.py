@@ -201,6 +201,27 @@ def test_adapters_that_cannot_be_converted(
     assert not (tmp_path / "new").exists()
 
 
+def test_the_command_line(
+    tmp_path: Path, wrapped: Any, converted: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gsco.cli import main
+
+    wrapped.save_pretrained(tmp_path / "old")
+    command = ["generalist", "convert", str(tmp_path / "old"), "--out", str(tmp_path / "new")]
+    for wrong, said in (
+        ([*command, "--dtype", "float16"], "--dtype is for whole checkpoints"),
+        (["generalist", "convert", str(ONE_SHARD), "--out", "x", "--base", "y"], "--base is for adapters"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(wrong)
+        assert stop.value.code == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--base", str(converted(ONE_SHARD)), "--json"])
+    assert stop.value.code == 0
+    assert json.loads(capsys.readouterr().out)["modules"] == 14
+
+
 def test_an_adapter_needs_its_converted_base(
     tmp_path: Path, wrapped: Any, converted: Callable[..., Path]
 ) -> None:

@@ -39,18 +39,25 @@ def convert(
 ) -> None:
     """Convert MedDr, shard by shard, to the native InternVL class; logits stay what they were.
 
-    Memory stays far below two shards' size; the output takes as much disk as the checkpoint. The result is
-    loaded by --generalist FOLDER.
+    Memory stays small, whatever a shard's size; disk is needed as much as the checkpoint has.
     """
     import dataclasses
 
     from gsco.cli.console import print_json, stderr
     from gsco.cli.progress import reporter
+    from gsco.errors import UserError
     from gsco.generalist.internvl_chat import convert_adapter, convert_checkpoint
     from gsco.generalist.internvl_chat.adapter import is_adapter
 
     progress = reporter(stderr())
-    if is_adapter(source):
+    adapting = is_adapter(source)
+    of_checkpoints = {"--drop-unused-layers": drop_unused_layers, "--dtype": dtype, "--system": system}
+    given = [name for name, value in of_checkpoints.items() if value not in (None, False)]
+    if adapting and given:
+        raise UserError(f"{given[0]} is for whole checkpoints, and this is an adapter", where=source)
+    if base is not None and not adapting:
+        raise UserError("--base is for adapters, and this holds no adapter_config.json", where=source)
+    if adapting:
         adapter = convert_adapter(source, out, base=base)
         if json:
             print_json({"folder": str(adapter.folder), "modules": adapter.modules, "rank": adapter.rank})

@@ -80,7 +80,7 @@ class SafetensorsFile:
             for name, entry in entries.items():
                 info = TensorInfo(str(entry["dtype"]), tuple(int(side) for side in entry["shape"]))
                 start, end = entry["data_offsets"]
-                if end - start != info.nbytes:
+                if start < 0 or end - start != info.nbytes:
                     raise ValueError(f"{name} has {end - start} bytes instead of {info.nbytes}")
                 if 8 + length + end > size:
                     raise _CutOffError(8 + length + max(e["data_offsets"][1] for e in entries.values()))
