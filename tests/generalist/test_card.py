@@ -19,7 +19,10 @@ def test_a_model_that_says_little(tmp_path: Path) -> None:
     text = make_card(save_tiny_internvl(tmp_path / "tiny"))
     assert text.startswith("---\nlibrary_name: transformers\n")
     assert "license" not in text
-    assert "Its licence, what it was made from and the data and settings of its training and how well" in text
+    assert (
+        "Its licence, what it was made from, the data and settings of its training and how well it does:"
+        in text
+    )
     assert "`internvl` of transformers" in text
     assert "28 x 28 px, 1 visual tokens" in text
     assert "not a medical device" in text

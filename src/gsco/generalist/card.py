@@ -55,7 +55,7 @@ def make_card(folder: str | Path) -> str:
         )
         if not known
     ]
-    said = f"{_joined(unknown).capitalize()} and how well it does" if unknown else "How well it does"
+    said = _joined([*unknown, "how well it does"]).capitalize()
     parts += ["## Not stated", "", f"{said}: the files in this folder do not say. Add what you know.", ""]
     return "\n".join(parts)
 

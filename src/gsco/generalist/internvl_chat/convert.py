@@ -17,13 +17,10 @@ from gsco.errors import ModelError, StorageError
 from gsco.generalist.internvl_chat import chat_template as chat
 from gsco.generalist.internvl_chat.checkpoint import Checkpoint, read_checkpoint
 from gsco.generalist.internvl_chat.config_map import Layout, native_config, read_layout
+from gsco.generalist.internvl_chat.journal import DRAFT, Journal, is_finished, replace_file
 from gsco.generalist.internvl_chat.plan import Plan, check_against_model, make_plan
-from gsco.generalist.internvl_chat.tensors import CHUNK, FLOATS, header_bytes
+from gsco.generalist.internvl_chat.tensors import FLOATS, header_bytes
 
-JOURNAL = "conversion.json"
-"""What was converted, how, and the hash of each finished shard; with it a killed conversion goes on."""
-
-_DRAFT = ".draft-"
 _SPARE = 64 << 20  # bytes beside the shards: tokenizer, configuration, what a file system needs itself
 
 Progress = Callable[[int, int, str], None]
@@ -103,7 +100,7 @@ def convert_checkpoint(
     check_against_model(plan, _shapes(config), str(folder))
     options = {"drop_unused_layers": drop_unused_layers, "dtype": dtype, "system": system}
     with _writable(target):
-        journal = _Journal.open(target, name, checkpoint.fingerprint, options)
+        journal = Journal.open(target, name, checkpoint.fingerprint, options)
         kept = _write_shards(plan, target, journal, progress)
         _write_small_files(plan, target, folder, config, processor)
         journal.finish(_licence(folder))
@@ -240,57 +237,15 @@ def _shapes(config: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-@dataclass(slots=True)
-class _Journal:
-    path: Path
-    held: dict[str, Any]
-
-    @classmethod
-    def open(cls, target: Path, name: str, fingerprint: str, options: dict[str, Any]) -> _Journal:
-        """Begin, or go on with the same work; ModelError where the folder holds something else."""
-        target.mkdir(parents=True, exist_ok=True)
-        path = target / JOURNAL
-        begun = {"schema": 1, "source": name, "fingerprint": fingerprint, "options": options}
-        if not path.exists():
-            if any(not entry.name.startswith(_DRAFT) for entry in target.iterdir()):
-                raise ModelError(
-                    "is not empty", where=str(target), remedy="Name a new folder for the converted model."
-                )
-            journal = cls(path, {**begun, "complete": False, "shards": {}})
-            journal.save()
-            return journal
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            same = {key: held[key] for key in begun} == begun
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise ModelError(
-                "holds a conversion of another checkpoint, or with other options",
-                where=str(target),
-                remedy="Name another folder, or delete this one.",
-            )
-        return cls(path, held)
-
-    def save(self) -> None:
-        """Replace the file as a whole."""
-        _replace(self.path, (json.dumps(self.held, indent=1, ensure_ascii=False) + "\n").encode())
-
-    def finish(self, licence: str | None) -> None:
-        """Say that everything is there."""
-        self.held |= {"complete": True, "licence": licence}
-        self.save()
-
-
-def _write_shards(plan: Plan, target: Path, journal: _Journal, progress: Progress | None) -> int:
+def _write_shards(plan: Plan, target: Path, journal: Journal, progress: Progress | None) -> int:
     """Write what is not there yet; the number of shards that were."""
-    for draft in target.glob(f"{_DRAFT}*"):
+    for draft in target.glob(f"{DRAFT}*"):
         draft.unlink()
     total, done, kept = plan.nbytes, 0, 0
     todo = []
     for name, shard in zip(plan.shard_names, plan.shards, strict=True):
         size = sum(out.info.nbytes for out in shard.values())
-        if _is_finished(target / name, journal.held["shards"].get(name)):
+        if is_finished(target / name, journal.held["shards"].get(name)):
             kept, done = kept + 1, done + size
         else:
             todo.append((name, shard, size))
@@ -303,7 +258,7 @@ def _write_shards(plan: Plan, target: Path, journal: _Journal, progress: Progres
         )
     for name, shard, _ in todo:
         digest = hashlib.sha256()
-        draft = target / f"{_DRAFT}{name}"
+        draft = target / f"{DRAFT}{name}"
         with draft.open("wb") as file:
             head = header_bytes({key: out.info for key, out in shard.items()})
             digest.update(head)
@@ -323,16 +278,6 @@ def _write_shards(plan: Plan, target: Path, journal: _Journal, progress: Progres
     return kept
 
 
-def _is_finished(path: Path, record: Any) -> bool:
-    if record is None or not path.is_file() or path.stat().st_size != record["bytes"]:
-        return False
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return bool(digest.hexdigest() == record["sha256"])
-
-
 def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, processor: Any) -> None:
     """Tokenizer and the like first, ``config.json`` last: without it the folder is no model yet."""
     if len(plan.shards) > 1:
@@ -340,7 +285,7 @@ def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, proc
             key: name for name, shard in zip(plan.shard_names, plan.shards, strict=True) for key in shard
         }
         index = {"metadata": {"total_size": plan.nbytes}, "weight_map": dict(sorted(where.items()))}
-        _replace(target / "model.safetensors.index.json", (json.dumps(index, indent=2) + "\n").encode())
+        replace_file(target / "model.safetensors.index.json", (json.dumps(index, indent=2) + "\n").encode())
     if processor is not None:
         processor.save_pretrained(str(target))
     _generation_config(source, config, processor).save_pretrained(str(target))
@@ -349,7 +294,7 @@ def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, proc
         shutil.copyfile(home / code, target / code)
     for licence in sorted(source.glob("LICENSE*")):
         shutil.copyfile(licence, target / licence.name)
-    _replace(target / "config.json", config.to_json_string(use_diff=True).encode())
+    replace_file(target / "config.json", config.to_json_string(use_diff=True).encode())
 
 
 def _generation_config(source: Path, config: Any, processor: Any) -> Any:
@@ -381,15 +326,6 @@ def _licence(source: Path) -> str | None:
         if line.startswith("license:"):
             return line.removeprefix("license:").strip() or None
     return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f"{_DRAFT}{path.name}")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 @contextmanager
