@@ -8,7 +8,7 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gsco.errors import ModelError, UserError
-from gsco.generalist import load_generalist
+from gsco.generalist import Request, load_generalist
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.generalist.transformers_backend import TransformersGeneralist
 
@@ -25,6 +25,15 @@ def test_scripted_by_name() -> None:
     assert isinstance(load_generalist("scripted:first"), ScriptedGeneralist)
     with pytest.raises(UserError, match="percent"):
         load_generalist("scripted:nonsense")
+
+
+def test_a_merged_nano(base: Path, tmp_path: Path) -> None:
+    """A whole MedDr-nano in one folder is MedDr-nano, too."""
+    generalist = load_generalist(str(base))
+    assert generalist.name == "meddr-nano"
+    assert generalist.fingerprint.startswith("meddr-nano:merged:")
+    request = Request("Options: A, B", None, ("A", "B"))
+    assert sum(generalist.score_options([request])[0].probabilities) == pytest.approx(1)
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
 
         return ScriptedGeneralist(spec.removeprefix("scripted:"))
     folder = expanded(spec)
-    shipped = spec in ("nano", "nano:int8")
-    if shipped or (folder / "adapter_config.json").exists():
-        from gsco.generalist.nano.assemble import check_adapter
+    from gsco.generalist.nano.assemble import check_adapter, is_merged
 
-        if not shipped:
+    shipped = spec in ("nano", "nano:int8")
+    if shipped or (folder / "adapter_config.json").exists() or is_merged(folder):
+        if not shipped and not is_merged(folder):
             check_adapter(folder)
         from gsco.generalist.nano.backend import NanoGeneralist
 

@@ -51,6 +51,8 @@ class TransformersGeneralist:
         """
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+        import gsco.generalist.internvl_chat.modeling  # noqa: F401  makes converted models known
+
         folder = Path(spec)
         if folder.exists() and not (folder / "config.json").exists():
             raise ModelError(

@@ -173,6 +173,17 @@ def load_nano(
     return loaded, tokenizer
 
 
+def is_merged(folder: Path) -> bool:
+    """Whether the folder is a whole MedDr-nano: the base, with an adapter merged into it."""
+    config = folder / "config.json"
+    if (folder / "adapter_config.json").exists() or not (folder / "model.safetensors").exists():
+        return False
+    try:
+        return bool(json.loads(config.read_text()).get("model_type") == "meddr_nano")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def check_adapter(folder: Path) -> None:
     """ModelError unless the folder holds an adapter made for MedDr-nano."""
     config = folder / "adapter_config.json"

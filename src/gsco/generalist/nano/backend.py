@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gsco.cases import ImageRef, load_image
 from gsco.generalist.base import OptionScores, Request
-from gsco.generalist.nano.assemble import base_folder, load_nano, weights_folder
+from gsco.generalist.nano.assemble import base_folder, is_merged, load_base, load_nano, weights_folder
 from gsco.generalist.nano.dialogue import END, encode_answer, encode_prompt
 from gsco.generalist.nano.eye import vision_tokens
 from gsco.generalist.nano.reader import Precision, Reader
@@ -77,11 +77,15 @@ class NanoGeneralist:
     def from_pretrained(
         cls, adapter: Path | None = None, *, cache: Path | None = None, precision: Precision = "fp32"
     ) -> NanoGeneralist:
-        """Load the shipped adapter, or the one in `adapter`; ModelError where a part is missing."""
+        """Load the shipped adapter, that in `adapter`, or a merged model; ModelError if a part is missing."""
         folder = Path(adapter) if adapter is not None else weights_folder()
-        model, tokenizer = load_nano(folder, cache=cache)
-        digest = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
-        marks = ["meddr-nano", base_folder(cache).name, digest[:16], RULE]
+        if is_merged(folder):
+            model, tokenizer = load_base(folder)
+            marks = ["meddr-nano", "merged", _sha256(folder / "model.safetensors")[:16], RULE]
+        else:
+            model, tokenizer = load_nano(folder, cache=cache)
+            digest = _sha256(folder / "adapter_model.safetensors")
+            marks = ["meddr-nano", base_folder(cache).name, digest[:16], RULE]
         if precision != "fp32":
             marks.append(precision)
         return cls(model, tokenizer, fingerprint=":".join(marks), precision=precision)
@@ -163,6 +167,11 @@ class NanoGeneralist:
             pad_token_id=self._end,
         )
         return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(path: Path) -> tuple[int, int]:
