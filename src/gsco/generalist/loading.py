@@ -9,7 +9,8 @@ from gsco.errors import ModelError
 from gsco.generalist.base import Generalist
 
 HELP = (
-    "nano (embedded default), a folder or hub id of an image-text-to-text model, a MedDr-nano adapter folder"
+    "nano (embedded default), a folder or hub id of an image-text-to-text model, "
+    "a MedDr-nano adapter folder, or openai:http://HOST:PORT/v1#MODEL"
 )
 
 
@@ -18,12 +19,17 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
 
     Args:
         spec: ``nano``; the folder of a MedDr-nano adapter; a folder or hub id of an image-text-to-text
-            model of transformers; ``scripted:<rule>`` (a written rule, for tests).
+            model of transformers; ``openai:http://host:port/v1#model``, a model on an OpenAI-compatible
+            server; ``scripted:<rule>`` (a written rule, for tests).
         cache: cache folder of the embedded parts.
 
     Raises:
-        ModelError: a folder that is missing or holds another kind of model.
+        ModelError: a folder that is missing or holds another kind of model; a server that is not there.
     """
+    if spec.startswith("openai:"):
+        from gsco.generalist.openai_client import OpenAIGeneralist
+
+        return OpenAIGeneralist.from_spec(spec)
     if spec.startswith("scripted:"):
         from gsco.generalist.scripted import ScriptedGeneralist
 
