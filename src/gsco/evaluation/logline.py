@@ -43,6 +43,7 @@ def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -
         "template": answer.template,
         "evidence": evidence_dict(evidence) if answer.arm in GENERALIST_ARMS else None,
         "image": str(case.image),
+        **({} if answer.failed is None else {"failed": answer.failed}),
     }
 
 

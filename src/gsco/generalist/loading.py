@@ -14,6 +14,18 @@ HELP = (
 )
 
 
+def check_spec(spec: str) -> None:
+    """Refuse what must not end in a file before it does: a server's address with a key in it.
+
+    Raises:
+        ModelError: it is one, or no address at all.
+    """
+    if spec.startswith("openai:"):
+        from gsco.generalist.openai_address import parse_address
+
+        parse_address(spec)
+
+
 def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> Generalist:
     """Load the generalist that `spec` names.
 
