@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.generalist import train, trial
+from gsco.cli.generalist import chat, train, trial
 
 app = typer.Typer(
     help="The generalist: train MedDr-nano, try whether a model hears evidence or copies it.",
@@ -14,3 +14,4 @@ app = typer.Typer(
 
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("trial", epilog=trial.EXAMPLE)(trial.trial)
+app.command("chat", epilog=chat.EXAMPLE)(chat.chat)
