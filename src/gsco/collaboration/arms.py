@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from gsco.collaboration.answer import Answer
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import Template
 from gsco.errors import RequestsFailedError
-from gsco.generalist import Generalist, OptionScores, Request
+from gsco.generalist import Generalist, Request
 
 GENERALIST_ARMS: tuple[str, ...] = ("generalist", "moed", "rad", "gsco")
 CONTROLS: tuple[str, ...] = ("best_specialist", "majority_vote", "mean_probability", "neighbour_vote")
@@ -82,7 +82,7 @@ class Collaboration:
         ask = self.generalist.score_options if self.mode == "score" else self.generalist.generate
         if self.mode == "generate" and self.parse is None:
             raise ValueError("free generation needs a parser")
-        said: Sequence[OptionScores | str | None]
+        said: Sequence[Any]  # scores or text, or None where the request failed
         reasons: Sequence[str | None] = [None] * len(requests)
         try:
             said = ask(requests)
