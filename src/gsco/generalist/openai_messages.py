@@ -67,7 +67,7 @@ def text_of(found: Json) -> str:
 
 def spoken(found: Json) -> Json:
     """The answer where it has a message, be it empty (one token may be no text yet)."""
-    found["choices"][0]["message"]["role"]
+    found["choices"][0]["message"].keys()
     return found
 
 
