@@ -11,11 +11,15 @@
         - ImageError         one image that cannot be read (broken, not an image, too large, no pixels)
         - LeakageError       a case to be answered is (nearly) a case of the index
         - ModelError         a model folder that is missing, incomplete or of another architecture
+          . RequestsFailedError  some requests of a batch have no answer; it holds those that have one
         - RunError           a run folder that is missing, of another config, or still being written
         - StorageError       the disk is full or may not be written to
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class GscoError(Exception):
@@ -74,6 +78,29 @@ class LeakageError(UserError):
 
 class ModelError(UserError):
     """A model folder that is missing, incomplete or of another architecture."""
+
+
+class RequestsFailedError(ModelError):
+    """Some requests of a batch have no answer, though they were tried again.
+
+    Args:
+        what, where, remedy: as of any `UserError`, for a caller that needs them all.
+        results: of each request its answer, or None.
+        reasons: of each request None, or why there is no answer.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        remedy: str | None = None,
+        results: Sequence[Any] = (),
+        reasons: Sequence[str | None] = (),
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.results = list(results)
+        self.reasons = list(reasons)
 
 
 class RunError(UserError):

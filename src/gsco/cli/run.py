@@ -52,7 +52,8 @@ def run(
     generalist: Annotated[
         str | None,
         typer.Option(
-            help="nano, a model folder, a hub id, or scripted:<rule>. Default: nano.", rich_help_panel=_WAY
+            help="nano, a model folder, a hub id, or openai:http://HOST:PORT/v1#MODEL. Default: nano.",
+            rich_help_panel=_WAY,
         ),
     ] = None,
     template: Annotated[

@@ -64,8 +64,10 @@ def show_metrics(console: Console, result: RunResult) -> None:
     for arm, figures in metrics["arms"].items():
         style = "bold" if arm == "gsco" else None
         cells = [figure(figures.get(name), interval=name == "macro_f1") for name, _ in _COLUMNS]
-        unparsed = figures.get("unparsed", 0)
-        table.add_row(escape(arm) + (f" ({unparsed} unparsed)" if unparsed else ""), *cells, style=style)
+        failed = figures.get("failed", 0)
+        unparsed = figures.get("unparsed", 0) - failed
+        lost = [f"{n} {what}" for n, what in ((unparsed, "unparsed"), (failed, "failed")) if n]
+        table.add_row(escape(arm) + (f" ({', '.join(lost)})" if lost else ""), *cells, style=style)
     console.print(table)
     for note in result.notes:
         console.print(note, markup=False, highlight=False)

@@ -17,6 +17,7 @@ class Answer:
         uncalibrated: the same before calibration; None where nothing was calibrated.
         label_set: option keys of the conformal set, most probable first; None where the arm has none.
         abstains: whether the arm would rather not answer; None where it always answers.
+        failed: why the generalist gave no answer, for good; None where it gave one. It counts as wrong.
         prompt: the exact text the generalist was given; None for controls.
         raw: what the generalist wrote (free generation only).
         template: name of the prompt template; None for controls.
@@ -32,3 +33,4 @@ class Answer:
     uncalibrated: dict[str, float] | None = None
     label_set: tuple[str, ...] | None = None
     abstains: bool | None = None
+    failed: str | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from gsco.cases import Case, Task
 from gsco.collaboration.answer import Answer
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import Template
+from gsco.errors import RequestsFailedError
 from gsco.generalist import Generalist, Request
 
 GENERALIST_ARMS: tuple[str, ...] = ("generalist", "moed", "rad", "gsco")
@@ -68,7 +69,7 @@ class Collaboration:
             arms: which of `GENERALIST_ARMS`.
 
         Returns:
-            n x len(arms) answers, by case, then by arm.
+            n x len(arms) answers, by case, then by arm; one that the generalist failed to give says so.
         """
         if len(cases) != len(evidence):
             raise ValueError(f"{len(cases)} cases but {len(evidence)} pieces of evidence")
@@ -78,22 +79,26 @@ class Collaboration:
             Request(prompt.text, case.image, prompt.choices)
             for (case, _), prompt in zip(keyed, prompts, strict=True)
         ]
+        ask = self.generalist.score_options if self.mode == "score" else self.generalist.generate
+        if self.mode == "generate" and self.parse is None:
+            raise ValueError("free generation needs a parser")
+        said: Sequence[Any]  # scores or text, or None where the request failed
+        reasons: Sequence[str | None] = [None] * len(requests)
+        try:
+            said = ask(requests)
+        except RequestsFailedError as error:
+            said, reasons = error.results, error.reasons
         answers = []
-        if self.mode == "score":
-            for (case, arm), prompt, scores in zip(
-                keyed, prompts, self.generalist.score_options(requests), strict=True
-            ):
-                answers.append(
-                    self._answer(case, arm, prompt.text, task, scores.choice, scores.probabilities, None)
-                )
-        else:
-            if self.parse is None:
-                raise ValueError("free generation needs a parser")
-            for (case, arm), prompt, text in zip(
-                keyed, prompts, self.generalist.generate(requests), strict=True
-            ):
-                position = self.parse(text, task.names)
-                answers.append(self._answer(case, arm, prompt.text, task, position, None, text))
+        for (case, arm), prompt, found, reason in zip(keyed, prompts, said, reasons, strict=True):
+            if found is None:
+                answer = self._answer(case, arm, prompt.text, task, None, None, None)
+                answers.append(replace(answer, failed=reason or "no answer"))
+            elif isinstance(found, str):
+                position = None if self.parse is None else self.parse(found, task.names)
+                answers.append(self._answer(case, arm, prompt.text, task, position, None, found))
+            else:
+                p = found.probabilities
+                answers.append(self._answer(case, arm, prompt.text, task, found.choice, p, None))
         return answers
 
     def _answer(

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from gsco.cases import Case, Dataset
-from gsco.collaboration import Answer, Collaboration, Evidence, Temperature, controls, get_template
+from gsco.collaboration import (
+    CALIBRATED,
+    Answer,
+    Collaboration,
+    Evidence,
+    Temperature,
+    controls,
+    get_template,
+)
+from gsco.collaboration.arms import Mode
 from gsco.errors import RunError
 from gsco.evaluation.logline import make_line
 from gsco.evaluation.parsing import parse_option
 from gsco.evaluation.work import Work
-from gsco.generalist import Generalist
+from gsco.generalist import Generalist, can_score
 
 
 def answer_cases(
@@ -81,6 +90,11 @@ def calibrated(answer: Answer, fits: Mapping[str, Temperature]) -> Answer:
     )
 
 
+def answer_mode(wanted: Mode, generalist: Generalist) -> Mode:
+    """How it is asked: as wanted, but by free text where it cannot tell the probabilities of options."""
+    return wanted if can_score(generalist) else "generate"
+
+
 def _ask(
     work: Work,
     log: Path,
@@ -94,10 +108,14 @@ def _ask(
     """Go through the cases in batches formed by position, never by what is left.
 
     So a resumed run hands the generalist the same batches as an unbroken one, and its answers are the
-    same to the last digit.
+    same to the last digit. What failed for good before is asked again.
     """
     config, folder = work.config, work.folder
     lines = folder.recover_log(log)
+    failed = {line["case_id"] for line in lines if line.get("failed")}
+    if failed and generalist is not None:
+        lines = [line for line in lines if not (line["case_id"] in failed and _to_ask_again(line))]
+        folder.rewrite(lines, log)
     done = {(line["case_id"], line["arm"]) for line in lines}
     wanted = {case.id for case in cases}
     strange = sorted({case_id for case_id, _ in done} - wanted)
@@ -110,7 +128,9 @@ def _ask(
     arms = config.arms if generalist is not None else ()
     collaboration = None
     if generalist is not None:
-        collaboration = Collaboration(generalist, get_template(config.template), config.mode, parse_option)
+        collaboration = Collaboration(
+            generalist, get_template(config.template), answer_mode(config.mode, generalist), parse_option
+        )
     with work.stage(stage, total=len(cases)) as step:
         for start in range(0, len(cases), config.batch_cases):
             batch = cases[start : start + config.batch_cases]
@@ -129,3 +149,8 @@ def _ask(
             lines.extend(fresh)
             step(start + len(batch))
     return lines
+
+
+def _to_ask_again(line: Mapping[str, Any]) -> bool:
+    """Whether a line of a case with a failed answer goes: that answer, and what was pooled without it."""
+    return bool(line.get("failed")) or line["arm"] == CALIBRATED

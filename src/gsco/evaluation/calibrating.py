@@ -13,7 +13,7 @@ import numpy as np
 
 from gsco.cases import Case
 from gsco.collaboration import Temperature
-from gsco.evaluation.answering import ask_for_calibration
+from gsco.evaluation.answering import answer_mode, ask_for_calibration
 from gsco.evaluation.data import draw
 from gsco.evaluation.parts import Parts, gather_evidence
 from gsco.evaluation.runfolder import RunFolder
@@ -40,7 +40,9 @@ def calibrate(
     """
     config = work.config
     most = min(config.calibration_cases, len(cases))
-    if generalist is None or not most or config.mode != "score" or config.split == "val":
+    if generalist is None or not most or config.split == "val":
+        return {}
+    if answer_mode(config.mode, generalist) != "score":
         return {}
     known = read_calibrations(work.folder)
     if known:
@@ -72,7 +74,8 @@ def read_calibrations(folder: RunFolder) -> dict[str, Temperature]:
 def _fit(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Temperature]:
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
-        by_arm.setdefault(line["arm"], []).append(line)
+        if line["probabilities"] is not None:  # a request that failed says nothing
+            by_arm.setdefault(line["arm"], []).append(line)
     return {
         arm: Temperature.fit(
             np.asarray([[row["probabilities"][key] for key in keys] for row in rows]),

@@ -197,6 +197,15 @@ def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     foreign = foreign_note(lines)
     if foreign:
         yield foreign
+    asked = work.folder.read_json("generalist.json") or {}
+    if asked.get("remark"):
+        yield f"{asked['name']}: {asked['remark']}"
+    failed = [line for line in lines if line.get("failed")]
+    if failed:
+        yield (
+            f"{len(failed)} answer(s) of the generalist failed for good and count as wrong (the first: "
+            f"{failed[0]['failed']}); `gsco run --resume {work.folder.path}` asks for them again."
+        )
     if config.split == "val":
         yield "These cases are validation cases: the specialists were stopped, scaled and chosen by them."
     allowed = {

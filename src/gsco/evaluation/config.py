@@ -29,7 +29,8 @@ class RunConfig(BaseModel):
         seed: of everything that draws: splits where the data give none, heads, folds, subsets, bootstrap.
         specialists: recipes to train, in order; the standard team when empty.
         backbone: timm name (or folder) whose features the index, and the heads on features, use.
-        generalist: ``nano`` (embedded), a folder, a hub id, or ``scripted:<rule>``.
+        generalist: ``nano`` (embedded), a folder, a hub id, ``openai:http://host:port/v1#model``, or
+            ``scripted:<rule>``.
         template: name of the prompt template.
         mode: ``score`` (probability of each option, always valid) or ``generate`` (free text, parsed).
         arms: which ways of asking the generalist to run; none of them leaves the controls alone.

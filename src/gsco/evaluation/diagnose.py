@@ -23,8 +23,8 @@ from gsco.collaboration import (
 )
 from gsco.collaboration.pool import GENERALIST
 from gsco.embedded import cache_home
-from gsco.errors import DatasetError, RunError
-from gsco.evaluation.answering import calibrated
+from gsco.errors import DatasetError, ModelError, RunError
+from gsco.evaluation.answering import answer_mode, calibrated
 from gsco.evaluation.arm_words import fullest_arm
 from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.config import RunConfig
@@ -214,9 +214,12 @@ def diagnose(
                 remedy=f"Resume the run (`gsco run --resume {run}`), or choose another --arm.",
             )
         wanted = dict.fromkeys(heard if each == CALIBRATED else each for each in (arm, heard, "generalist"))
-        answers = Collaboration(model, get_template(config.template), config.mode, parse_option).answer(
-            [case], task, [evidence], tuple(wanted)
-        )
+        answers = Collaboration(
+            model, get_template(config.template), answer_mode(config.mode, model), parse_option
+        ).answer([case], task, [evidence], tuple(wanted))
+    failed = next((each.failed for each in answers if each.failed), None)
+    if failed:
+        raise ModelError(f"gives no answer ({failed})", where=model.name, remedy="Ask again.")
     best = str(chosen["best"])
     if fitted:
         answers = [calibrated(each, fits) for each in answers]

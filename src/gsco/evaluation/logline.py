@@ -43,6 +43,7 @@ def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -
         "template": answer.template,
         "evidence": evidence_dict(evidence) if answer.arm in GENERALIST_ARMS else None,
         "image": str(case.image),
+        **({} if answer.failed is None else {"failed": answer.failed}),
     }
 
 
@@ -54,7 +55,7 @@ def pooled_line(heard: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         answer: the answer; its label set and abstention stand in the line, too.
     """
     return {
-        **heard,
+        **{name: value for name, value in heard.items() if name != "failed"},  # the pool did answer
         "arm": answer.arm,
         "kind": kind_of(answer.arm),
         "prediction": answer.prediction,

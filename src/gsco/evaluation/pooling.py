@@ -96,6 +96,8 @@ def fit_arbiter(
 def voices_in(line: Line, keys: tuple[str, ...], fit: Temperature | None = None) -> dict[str, Floats]:
     """What each voice says in a generalist arm's line, by name; see `voices_of`."""
     evidence: Evidence = read_evidence(line["evidence"])
+    if line["probabilities"] is None:  # the request failed: the others speak without the generalist
+        return voices_of(evidence, keys)
     scores = [line["probabilities"][key] for key in keys]
     return voices_of(evidence, keys, scores if fit is None else fit.apply(scores).tolist())
 
@@ -141,7 +143,7 @@ def _fit(
     fit: Temperature,
     more: Spoken | None,
 ) -> Arbiter:
-    mine = [line for line in asked if line["arm"] == heard]
+    mine = [line for line in asked if line["arm"] == heard and line["probabilities"] is not None]
     arbiter = fit_arbiter(mine, keys, fit, more=more, seed=work.config.seed)
     work.folder.write_json(
         _FILE,

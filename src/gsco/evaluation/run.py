@@ -133,9 +133,12 @@ def _session() -> dict[str, Any]:
 def _settle(config: RunConfig, generalist: Generalist | None) -> RunConfig:
     """Fill in what was left to defaults, so that ``config.yaml`` says it, and refuse unknown names early."""
     from gsco.collaboration import get_template
+    from gsco.generalist.loading import check_spec
     from gsco.specialists.registry import DEFAULT_TEAM
 
     get_template(config.template)
+    if generalist is None:
+        check_spec(config.generalist)
     check_recipes(config.specialists, config.backbone)
     changes: dict[str, Any] = {
         "specialists": config.specialists or tuple(DEFAULT_TEAM),
@@ -196,11 +199,15 @@ def _note_environment(work: Work, threads: int) -> None:
 def _ready_generalist(work: Work, generalist: Generalist | None) -> Generalist:
     """The generalist, loaded before anything is trained, and the same as when the run was started."""
     with work.stage(f"generalist {work.config.generalist}"):
-        if generalist is None:
-            from gsco.generalist import load_generalist
+        from gsco.generalist import load_generalist, remark_of
 
+        if generalist is None:
             generalist = load_generalist(work.config.generalist)
         now = {"schema": 1, "name": generalist.name, "fingerprint": generalist.fingerprint}
+        remark = remark_of(generalist)
+        if remark:
+            now["remark"] = remark
+            work.progress.note(remark)
         before = work.folder.read_json("generalist.json")
         if before is None:
             work.folder.write_json("generalist.json", now)

@@ -144,6 +144,12 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def _log_bytes(lines: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(
+        json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for line in lines
+    ).encode("utf-8")
+
+
 class RunFolder:
     """The files of one run.
 
@@ -317,10 +323,7 @@ class RunFolder:
         """
         if not lines:
             return
-        data = "".join(
-            json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
-            for line in lines
-        ).encode("utf-8")
+        data = _log_bytes(lines)
         log = log or self.log
         with storage_errors(log), log.open("ab", buffering=0) as stream:
             before = stream.seek(0, os.SEEK_END)
@@ -333,6 +336,14 @@ class RunFolder:
                 with contextlib.suppress(OSError):
                     stream.truncate(before)
                 raise
+
+    def rewrite(self, lines: Sequence[dict[str, Any]], log: Path | None = None) -> None:
+        """Put these lines in the place of all that the log (or another one) holds, at once.
+
+        Raises:
+            StorageError: the disk is full or may not be written to; the log is as it was.
+        """
+        write_atomic(log or self.log, _log_bytes(lines))
 
     def recover_log(
         self, log: Path | None = None, key: tuple[str, str] = ("case_id", "arm")

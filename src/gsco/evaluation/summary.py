@@ -60,6 +60,8 @@ class ArmAnswers:
         uncalibrated: probabilities before calibration, or None where any case has none.
         label_sets: which options each case's conformal set holds, shape (n, K); None where there are none.
         abstains: shape (n,); None where the arm always answers.
+        failed: how many cases the generalist gave no answer to, for good. They count as wrong, and for
+            figures of probabilities as even ones.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ArmAnswers:
     uncalibrated: Floats | None = None
     label_sets: NDArray[np.bool_] | None = None
     abstains: NDArray[np.bool_] | None = None
+    failed: int = 0
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -160,8 +163,9 @@ def _answers(arm: str, rows: Mapping[str, Mapping[str, Any]], position: Mapping[
     ordered = [rows[case_id] for case_id in case_ids]
 
     def table(name: str) -> Floats | None:
-        scored = [row.get(name) for row in ordered]
-        if not all(scored):
+        even = dict.fromkeys(position, 1 / len(position))
+        scored = [even if row.get("failed") else row.get(name) for row in ordered]
+        if not all(scored) or all(row.get("failed") for row in ordered):
             return None
         return np.asarray([[float(p.get(key, 0.0)) for key in position] for p in scored if p])
 
@@ -184,6 +188,7 @@ def _answers(arm: str, rows: Mapping[str, Mapping[str, Any]], position: Mapping[
         np.asarray([row["abstains"] for row in ordered], dtype=np.bool_)
         if all(row.get("abstains") is not None for row in ordered)
         else None,
+        sum(bool(row.get("failed")) for row in ordered),
     )
 
 
@@ -286,6 +291,8 @@ def figures(arm: ArmAnswers, keys: Sequence[str], n_resamples: int, seed: int) -
     out["confusion"] = arm.confusion[:, :-1].tolist()
     out["unparsed_per_class"] = arm.confusion[:, -1].tolist()
     out["unparsed"] = int(arm.confusion[:, -1].sum())
+    if arm.failed:
+        out["failed"] = arm.failed  # of the unparsed
     return out
 
 

@@ -20,11 +20,13 @@ class Request:
         prompt: the user turn, without image placeholders or chat markup (the backend adds its own).
         image: the image asked about; None for a text-only question.
         choices: the strings that may follow, for `Generalist.score_options`.
+        history: earlier turns about the same image, (question, answer) each.
     """
 
     prompt: str
     image: ImageRef | None = None
     choices: tuple[str, ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,15 @@ class Generalist(Protocol):
     """A vision-language model that answers batches of requests.
 
     Implementations may use that neighbouring requests share an image (callers keep them together)
-    and must return the same answers, up to floating point, however requests are batched.
+    and must return the same answers, up to floating point, however requests are batched. Where some
+    requests of a batch can fail and others not, a `RequestsFailedError` holds the answers there are.
 
     Attributes:
         name: what a log calls it.
         fingerprint: changes whenever the answers may change (weights, revision, settings).
+
+    An implementation may have two more: ``can_score`` (False: there is only `generate`; see `can_score`) and
+    ``remark``, a sentence about how it answers, for a log and a page.
     """
 
     name: str
@@ -72,3 +78,13 @@ class Generalist(Protocol):
     def score_options(self, requests: Sequence[Request]) -> list[OptionScores]:
         """Probability of each of the request's `choices`; ValueError for a request without choices."""
         ...
+
+
+def can_score(generalist: Generalist) -> bool:
+    """Whether it knows the probabilities of options; some servers only tell what a model writes."""
+    return bool(getattr(generalist, "can_score", True))
+
+
+def remark_of(generalist: Generalist) -> str:
+    """What it says of the way it answers; "" where there is nothing to say."""
+    return str(getattr(generalist, "remark", ""))

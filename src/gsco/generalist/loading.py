@@ -10,8 +10,20 @@ from gsco.generalist.base import Generalist
 
 HELP = (
     "nano (embedded default), nano:int8, a folder or hub id of an image-text-to-text model, "
-    "a MedDr-nano adapter folder"
+    "a MedDr-nano adapter folder, or openai:http://HOST:PORT/v1#MODEL"
 )
+
+
+def check_spec(spec: str) -> None:
+    """Refuse what must not end in a file before it does: a server's address with a key in it.
+
+    Raises:
+        ModelError: it is one, or no address at all.
+    """
+    if spec.startswith("openai:"):
+        from gsco.generalist.openai_address import parse_address
+
+        parse_address(spec)
 
 
 def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> Generalist:
@@ -19,13 +31,18 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
 
     Args:
         spec: ``nano``; ``nano:int8`` (its matrix products in int8); the folder of a MedDr-nano adapter; a
-            folder or hub id of an image-text-to-text model of transformers; ``scripted:<rule>`` (a written
-            rule, for tests).
+            folder or hub id of an image-text-to-text model of transformers;
+            ``openai:http://host:port/v1#model``, a model on an OpenAI-compatible server;
+            ``scripted:<rule>`` (a written rule, for tests).
         cache: cache folder of the embedded parts.
 
     Raises:
-        ModelError: a folder that is missing or holds another kind of model.
+        ModelError: a folder that is missing or holds another kind of model; a server that is not there.
     """
+    if spec.startswith("openai:"):
+        from gsco.generalist.openai_client import OpenAIGeneralist
+
+        return OpenAIGeneralist.from_spec(spec)
     if spec.startswith("scripted:"):
         from gsco.generalist.scripted import ScriptedGeneralist
 

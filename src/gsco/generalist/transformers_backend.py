@@ -144,11 +144,15 @@ class TransformersGeneralist:
     def _inputs(self, requests: Sequence[Request]) -> Any:
         conversations = []
         for request in requests:
-            content: list[dict[str, Any]] = []
-            if request.image is not None:
-                content.append({"type": "image", "image": load_image(request.image)})
-            content.append({"type": "text", "text": request.prompt})
-            conversations.append([{"role": "user", "content": content}])
+            turns: list[dict[str, Any]] = []
+            for question, answer in (*request.history, (request.prompt, None)):
+                content: list[dict[str, Any]] = [{"type": "text", "text": question}]
+                if request.image is not None and not turns:
+                    content.insert(0, {"type": "image", "image": load_image(request.image)})
+                turns.append({"role": "user", "content": content})
+                if answer is not None:
+                    turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+            conversations.append(turns)
         return self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,

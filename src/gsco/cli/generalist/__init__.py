@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gsco.cli.generalist import card, convert, merge, train, trial
+from gsco.cli.generalist import card, chat, convert, merge, train, trial
 
 app = typer.Typer(
     help="The generalist: convert MedDr, train MedDr-nano, merge adapters, write cards, try a model.",
@@ -17,3 +17,4 @@ app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("merge", epilog=merge.EXAMPLE)(merge.merge)
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("trial", epilog=trial.EXAMPLE)(trial.trial)
+app.command("chat", epilog=chat.EXAMPLE)(chat.chat)

@@ -264,13 +264,13 @@ def _groups(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> tup
     for line in lines:
         p = (line.get("probabilities") or {}).get(line["prediction"])
         sure = "" if p is None else number(p, 2) + (", would abstain" if line.get("abstains") else "")
-        voice = Voice(line["arm"], arm_name(line["arm"]), sure)
+        voice = Voice(line["arm"], arm_name(line["arm"]), "request failed" if line.get("failed") else sure)
         said.setdefault(line["prediction"], []).append(voice)
     reference = lines[0]["reference"]
     order = sorted(said, key=lambda key: (key != reference, key is None, -len(said[key]), str(key)))
     return tuple(
         AnswerGroup(
-            "could not be read" if key is None else names.get(key, key),
+            "no answer could be read" if key is None else names.get(key, key),
             key == reference,
             key is not None,
             tuple(said[key]),

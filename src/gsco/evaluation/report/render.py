@@ -246,6 +246,7 @@ def _table(metrics: Mapping[str, Any]) -> dict[str, Any]:
                     for metric in _TABLED
                 ],
                 "unparsed": arm["unparsed"],
+                "failed": arm.get("failed", 0),
                 "n": arm["n"],
             }
             for name, arm in arms.items()

@@ -118,7 +118,7 @@ class NanoGeneralist:
         scores = score_choices(
             partial(self._read, image=image),
             self._logits,
-            [encode_prompt(self.tokenizer, r.prompt, image=image is not None) for r in requests],
+            [self._ids(r) for r in requests],
             [[encode_answer(self.tokenizer, choice) for choice in r.choices] for r in requests],
             device=self._device,
         )
@@ -127,6 +127,10 @@ class NanoGeneralist:
     def _read(self, rows: Sequence[Row], *, image: ImageRef | None) -> torch.Tensor:
         ids = torch.tensor([[token for row in rows for token in row.ids]], device=self._device)
         return self._reader(self._embed(ids, [image])[0], rows)
+
+    def _ids(self, request: Request) -> list[int]:
+        seen = request.image is not None
+        return encode_prompt(self.tokenizer, request.prompt, image=seen, history=request.history)
 
     def _logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return functional.linear(hidden, self.model.lm_head.weight[ids])
@@ -151,7 +155,7 @@ class NanoGeneralist:
         return self._seen[key]
 
     def _generate_batch(self, requests: Sequence[Request], max_new_tokens: int) -> list[str]:
-        prompts = [encode_prompt(self.tokenizer, r.prompt, image=r.image is not None) for r in requests]
+        prompts = [self._ids(r) for r in requests]
         longest = max(len(p) for p in prompts)
         ids = torch.full((len(prompts), longest), self._end, device=self._device)
         mask = torch.zeros_like(ids)

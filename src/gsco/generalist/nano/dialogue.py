@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gsco.generalist.nano.assemble import IMAGE_TOKEN
@@ -13,11 +14,23 @@ _IMAGE_TOKENS = 49
 END = "<|im_end|>"
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, *, image: bool) -> list[int]:
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    image: bool,
+    history: Sequence[tuple[str, str]] = (),
+) -> list[int]:
     """Ids of a user turn up to where the assistant's answer starts; 49 image tokens where there is an image.
 
     Chat markup inside the prompt is not obeyed: a label or question cannot end the user's turn.
+    Earlier turns, (question, answer) each, come before it; the image belongs to the first.
     """
+    if history:
+        *earlier, (question, answer) = history
+        begun = encode_prompt(tokenizer, question, image=image, history=earlier)
+        begun += encode_answer(tokenizer, answer) + tokenizer("\n", add_special_tokens=False).input_ids
+        return begun + encode_prompt(tokenizer, prompt, image=False)
     ids = _plain(tokenizer, "user\n", special=("<|im_start|>",))
     if image:
         ids += [tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)] * _IMAGE_TOKENS
