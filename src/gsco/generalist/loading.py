@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from gsco.cases.paths import expanded
@@ -29,7 +30,7 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
 
         return ScriptedGeneralist(spec.removeprefix("scripted:"))
     folder = expanded(spec)
-    if spec == "nano" or (folder / "adapter_config.json").exists():
+    if spec == "nano" or ((folder / "adapter_config.json").exists() and not is_vlm_adapter(folder)):
         from gsco.generalist.nano.assemble import check_adapter
 
         if spec != "nano":
@@ -43,3 +44,12 @@ def load_generalist(spec: str = "nano", *, cache: Path | None = None) -> General
     from gsco.generalist.transformers_backend import TransformersGeneralist
 
     return TransformersGeneralist.from_pretrained(str(folder) if folder.exists() else spec)
+
+
+def is_vlm_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter that was made of a vision-language model by `gsco generalist train`."""
+    try:
+        facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return "model" in facts["recipe"] and not (folder / "config.json").exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
