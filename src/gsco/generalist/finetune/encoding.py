@@ -14,7 +14,7 @@ import torch
 
 from gsco.errors import ModelError
 from gsco.generalist.chat_markup import adds_special_tokens, render
-from gsco.generalist.finetune.conversation import Message
+from gsco.generalist.finetune.conversation import Message, SkippedRecord
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,6 +79,7 @@ class Encoder:
 
         Raises:
             ModelError: the template or the processor does not let answers be told from the rest.
+            SkippedRecord: it does so for other chats, but not for this one.
         """
         inputs = self._read(messages, images)
         labels = torch.full((inputs["input_ids"].shape[1],), IGNORED)
@@ -128,10 +129,10 @@ class Encoder:
         )
         n = len(read.input_ids) - first
         start = len(ids) - n
-        if ids[start:].tolist() != read.input_ids[first:] or not torch.equal(whole[: len(ids)], ids):
-            if len(ids) and not torch.equal(whole[: len(ids)], ids):
-                raise ModelError("the chat template writes earlier turns anew when a later one follows")
+        if ids[start:].tolist() != read.input_ids[first:]:
             raise ModelError("the processor changes the text behind the last image")
+        if not torch.equal(whole[: len(ids)], ids):  # LLaVA-OneVision: several images have fewer tokens each
+            raise SkippedRecord("an image follows an answer, and the processor then reads earlier ones anew")
         for i, (s, e) in enumerate(read.offset_mapping[first:]):
             if any(s < stop and e > begin for begin, stop in spans) and e > s:
                 labels[start + i] = whole[start + i]

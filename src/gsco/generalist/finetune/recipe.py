@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gsco.errors import UserError
@@ -84,29 +83,25 @@ def is_finetune_recipe(content: Any) -> bool:
     return isinstance(content, dict) and not {"sources", "stages"} & set(content)
 
 
-def read_finetune_recipe(path: Path, **changes: Any) -> FinetuneRecipe:
-    """Read a recipe; UserError naming the file and the first thing that is wrong.
+def read_finetune_recipe(content: Mapping[str, Any], where: str, **changes: Any) -> FinetuneRecipe:
+    """Check a recipe; UserError naming the file and the first thing that is wrong.
 
     Args:
-        path: a YAML file.
+        content: of the YAML file.
+        where: the file.
         changes: fields that go before the file's, where they are not None.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         given = {key: value for key, value in changes.items() if value is not None}
-        recipe = FinetuneRecipe.model_validate({**found, **given})
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"is not YAML ({str(error).splitlines()[0]})", where=str(path)) from error
+        recipe = FinetuneRecipe.model_validate({**content, **given})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{place}: {said}" if place else said, where=str(path)) from error
+        raise UserError(f"{place}: {said}" if place else said, where=where) from error
     for key in ("model", "data"):
         if not getattr(recipe, key):
             raise UserError(
-                f"names no {key}", where=str(path), remedy=f"Add `{key}:` to the recipe, or give --{key}."
+                f"names no {key}", where=where, remedy=f"Add `{key}:` to the recipe, or give --{key}."
             )
     return recipe
