@@ -190,7 +190,9 @@ def _gemma3(folder: Path) -> Path:
         boi_token_index=words.convert_tokens_to_ids("<start_of_image>"),
         eoi_token_index=words.convert_tokens_to_ids("<end_of_image>"),
     )  # fmt: skip
-    return _save(folder, _model(config), processor)
+    model = _model(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # zeros: it sees nothing
+    return _save(folder, model, processor)
 
 
 def _smolvlm(folder: Path, kind: str) -> Path:

@@ -125,8 +125,27 @@ class TransformersGeneralist:
             ids[row, : len(begun)] = torch.tensor(begun, device=self.model.device)
             mask[row, length : length + len(begun)] = 1
         past.batch_repeat_interleave(n)
-        logits = self.model(input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=True).logits
+        logits = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=past,
+            use_cache=True,
+            **self._positions(inputs, n, longest),
+        ).logits
         return {begun: logits[row, len(begun) - 1] for row, begun in enumerate(beginnings)}
+
+    def _positions(self, inputs: Any, n: int, longest: int) -> dict[str, torch.Tensor]:
+        """Positions of what follows a prompt, where an image takes fewer of them than tokens (Qwen-VL, GLM-V).
+
+        Such a model keeps the difference for the next step, and also for a later prompt without an image.
+        """
+        if not hasattr(self.model.model, "rope_deltas"):
+            return {}
+        length = inputs["input_ids"].shape[1]
+        places = torch.arange(length, length + longest, device=self.model.device).expand(n, -1)
+        if any(key.endswith("grid_thw") for key in inputs):
+            places = places + self.model.model.rope_deltas.to(places.device)
+        return {"position_ids": places}
 
     def _inputs(self, requests: Sequence[Request]) -> Any:
         conversations = []

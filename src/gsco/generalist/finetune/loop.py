@@ -71,10 +71,10 @@ class AnswerTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """This process's share of the step's mean loss, times the number of processes, which average it."""
-        count = max(float(num_items_in_batch or 0), 1.0)
+        count = max(float(0 if num_items_in_batch is None else num_items_in_batch), 1.0)
         loss = self._sum(model, inputs) / count * self.accelerator.num_processes
         if not torch.isfinite(loss):
-            self._stop(f"the loss is {float(loss)}", inputs["records"])
+            self._stop(f"the loss is {float(loss.detach())}", inputs["records"])
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
