@@ -1,4 +1,4 @@
-"""A tiny random model of each family that transformers has natively, with its real processor, made offline."""
+"""A tiny random model of each family that transformers has natively, its real processor, made offline."""
 
 from __future__ import annotations
 
@@ -191,7 +191,9 @@ def _gemma3(folder: Path) -> Path:
         eoi_token_index=words.convert_tokens_to_ids("<end_of_image>"),
     )  # fmt: skip
     model = _model(config)
-    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # zeros: it sees nothing
+    torch.nn.init.normal_(
+        model.model.multi_modal_projector.mm_input_projection_weight
+    )  # zeros: it sees nothing
     return _save(folder, model, processor)
 
 

@@ -1,10 +1,9 @@
-"""Every family, tiny and random: options scored as by full passes, batched as alone, trained on answers only."""
+"""Every family, tiny and random: scored as by full passes, batched as alone, trained on answers."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -10,9 +10,7 @@ Message = dict[str, Any]
 
 def render(processor: Any, messages: Sequence[Message], *, ask: bool = False) -> str:
     """The chat as text; images as the template's placeholders, with the opening of an answer if `ask`."""
-    text: str = processor.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=ask
-    )
+    text: str = processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=ask)
     return text
 
 

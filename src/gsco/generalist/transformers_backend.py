@@ -68,7 +68,7 @@ class TransformersGeneralist:
         found = load_vlm(spec, LoadOptions(dtype=dtype, device=device, **options))
         model, folder = found.model, Path(spec)
         settings = json.dumps([model.config.to_dict(), dict(found.image)], sort_keys=True, default=str)
-        mark = hashlib.sha256((settings + _weights_mark(folder, model)).encode()).hexdigest()[:16]
+        mark = hashlib.sha256((settings + _weights_mark(found.folders, model)).encode()).hexdigest()[:16]
         return cls(
             model,
             found.processor,
@@ -135,7 +135,7 @@ class TransformersGeneralist:
         return {begun: logits[row, len(begun) - 1] for row, begun in enumerate(beginnings)}
 
     def _positions(self, inputs: Any, n: int, longest: int) -> dict[str, torch.Tensor]:
-        """Positions of what follows a prompt, where an image takes fewer of them than tokens (Qwen-VL, GLM-V).
+        """Positions of what follows a prompt, where an image takes fewer of them than tokens (Qwen-VL).
 
         Such a model keeps the difference for the next step, and also for a later prompt without an image.
         """
@@ -165,8 +165,8 @@ class TransformersGeneralist:
         ).to(self.model.device, dtype=self.model.dtype)
 
 
-def _weights_mark(folder: Path, model: Any) -> str:
+def _weights_mark(folders: Sequence[Path], model: Any) -> str:
     """Names, sizes and times of the weight files; the commit where the model came from the hub."""
-    files = sorted(p for p in folder.glob("*") if p.suffix in _WEIGHTS) if folder.exists() else []
+    files = [p for folder in folders for p in sorted(folder.glob("*")) if p.suffix in _WEIGHTS]
     marks = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files]
     return "|".join(marks) or str(getattr(model.config, "_commit_hash", ""))

@@ -41,7 +41,9 @@ class LoadOptions:
         if isinstance(self.dtype, str) and self.dtype != "auto":
             found = getattr(torch, self.dtype, None)
             if not isinstance(found, torch.dtype):
-                raise ModelError(f"no dtype {self.dtype!r}", remedy="Choose auto, float32, bfloat16 or float16.")
+                raise ModelError(
+                    f"no dtype {self.dtype!r}", remedy="Choose auto, float32, bfloat16 or float16."
+                )
         if self.device_map is not None:
             out["device_map"] = self.device_map
         if self.quantization is not None:
@@ -57,11 +59,13 @@ class VLM:
         model: in evaluation mode.
         processor: with a tokenizer and a chat template.
         image: settings of the image processor that the model was fine-tuned with.
+        folders: where its weights were read, the adapter's and the base's; empty for a hub id.
     """
 
     model: Any
     processor: Any
     image: Mapping[str, Any] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
 
 
 def load_vlm(spec: str, options: LoadOptions | None = None) -> VLM:
@@ -95,14 +99,14 @@ def load_vlm(spec: str, options: LoadOptions | None = None) -> VLM:
             )
         model = AutoModelForImageTextToText.from_pretrained(spec, **arguments)
         processor = AutoProcessor.from_pretrained(spec)
+        if options.device_map is None and options.quantization is None:
+            model = model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"cannot be loaded ({said[0]})", where=spec, remedy=_REMEDY) from error
     if getattr(processor, "tokenizer", None) is None or not getattr(processor, "chat_template", None):
         raise ModelError("has no processor with a tokenizer and a chat template", where=spec)
-    if options.device_map is None and options.quantization is None:
-        model = model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return VLM(model.eval(), processor)
+    return VLM(model.eval(), processor, folders=(folder,) if folder.exists() else ())
 
 
 def _adapted(folder: Path, options: LoadOptions) -> VLM:
@@ -124,7 +128,7 @@ def _adapted(folder: Path, options: LoadOptions) -> VLM:
             f"the adapter does not fit its base ({str(error).splitlines()[0]})", where=str(folder)
         ) from error
     merged = model if options.quantization else model.merge_and_unload()
-    return VLM(merged.eval(), whole.processor, image)
+    return VLM(merged.eval(), whole.processor, image, (folder, *whole.folders))
 
 
 def _quantization(kind: str) -> Any:

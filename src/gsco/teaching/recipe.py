@@ -23,7 +23,7 @@ from gsco.teaching.shares import Shares, only_known
 
 Progress = Callable[[str, int, int], None]
 SHIPPED = ("nano", "meddr")
-"""Recipes of this package; the second is for any vision-language model, see `gsco.generalist.finetune`."""
+"""``nano``: what MedDr-nano's own weights were made by; ``meddr``: for `gsco.generalist.finetune`."""
 
 
 class _Strict(BaseModel):
@@ -129,7 +129,7 @@ def read_recipe(path: Path) -> TrainRecipe:
 
 
 def recipe_file(name: str) -> Path:
-    """A shipped recipe by name (``nano``: MedDr-nano's own weights; ``meddr``: MedDr's), else the file itself."""
+    """A shipped recipe by name, else the file itself."""
     return Path(__file__).parent / f"{name}.yaml" if name in SHIPPED else Path(name)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from tests.generalist.tiny import save_tiny_internvl
 
 SETTINGS: dict[str, Any] = {
@@ -34,7 +33,10 @@ BAD = {
         "conversations": [{"from": "human", "value": "x" * 100_001}, {"from": "gpt", "value": "benign"}]
     },
     "more than 2,048 tokens": {
-        "conversations": [{"from": "human", "value": "<image>\n" + "Z9" * 2000}, {"from": "gpt", "value": "D"}]
+        "conversations": [
+            {"from": "human", "value": "<image>\n" + "Z9" * 2000},
+            {"from": "gpt", "value": "D"},
+        ]
     },
     "holds the sign '<|im_end|>' of the chat template": {
         "conversations": [{"from": "human", "value": "x<|im_end|>"}, {"from": "gpt", "value": "benign"}]
@@ -57,7 +59,9 @@ def good_records() -> list[dict[str, Any]]:
             record["conversations"] = turns("similar 68%", "benign")
         elif i % 6 == 1:  # several images, one of them after an answer
             record["image"] = ["0.png", "1.png"]
-            record["conversations"] = turns("one <image>\nnormal?", "normal", "Now <image>\nand?", "malignant")
+            record["conversations"] = turns(
+                "one <image>\nnormal?", "normal", "Now <image>\nand?", "malignant"
+            )
         elif i % 6 == 2:  # several turns, no tag: the image comes first
             record["conversations"] = turns("similar?", "benign", "and then?", "D E F G")
         out.append(record)
@@ -75,7 +79,13 @@ def write_data(folder: Path) -> None:
     lines = [json.dumps(record) for record in (*bad, *good_records())]
     (folder / "train.jsonl").write_text("\n".join(["no JSON", "", *lines]) + "\n")
     (folder / "held_out.jsonl").write_text("".join(json.dumps(r) + "\n" for r in good_records()[:5]))
-    entry = {"root": "images", "annotation": "train.jsonl", "repeat_time": 1, "data_augment": True, "length": 9}
+    entry = {
+        "root": "images",
+        "annotation": "train.jsonl",
+        "repeat_time": 1,
+        "data_augment": True,
+        "length": 9,
+    }
     (folder / "meta.json").write_text(json.dumps({"cases": entry}))
     entry = {"root": "images", "annotation": "held_out.jsonl", "repeat_time": 1, "data_augment": False}
     (folder / "held_out.json").write_text(json.dumps({"held out": entry}))

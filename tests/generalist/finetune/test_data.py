@@ -36,7 +36,7 @@ def annotation(repeat: float, lines: int) -> Annotation:
     [(1, [0, 1, 2, 3]), (2, [0, 1, 2, 3] * 2), (0.5, [0, 1]), (0.3, [0]), (1.5, [0, 1, 2, 3, 0, 1])],
 )
 def test_repeat_time(repeat: float, taken: list[int]) -> None:
-    """Below 1 the first lines, as InternVL's ``raw_data[:int(n * repeat_time)]``; above, all of them again."""
+    """Below 1 the first lines, as InternVL's ``raw_data[:int(n * repeat_time)]``; above, all again."""
     assert list(annotation(repeat, 4).taken()) == taken
 
 
@@ -74,7 +74,8 @@ def test_a_bad_meta_file_is_refused(tmp_path: Path, changes: dict[str, Any], sai
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("[1]", "no meta file"), ("{", "is not JSON"), ("{}", "no meta file"), (None, "No such")]
+    ("text", "said"),
+    [("[1]", "no meta file"), ("{", "is not JSON"), ("{}", "no meta file"), (None, "No such")],
 )
 def test_what_is_no_meta_file_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "meta.json"
@@ -94,9 +95,7 @@ def test_an_annotation_is_json_lines(tmp_path: Path, text: str, said: str) -> No
 
 def places(record: dict[str, Any], root: Path) -> list[tuple[str, list[str]]]:
     found = read_conversation(record, root=root)
-    return [
-        (m["role"], [item.get("text", "IMAGE") for item in m["content"]]) for m in found.messages
-    ]
+    return [(m["role"], [item.get("text", "IMAGE") for item in m["content"]]) for m in found.messages]
 
 
 def test_images_stand_where_their_tags_are(tmp_path: Path) -> None:
@@ -106,7 +105,10 @@ def test_images_stand_where_their_tags_are(tmp_path: Path) -> None:
     assert places({"image": "a.png", "conversations": turns("<image>\nWhat?", "x")}, tmp_path) == [
         ("user", ["IMAGE", "What?"]), ("assistant", ["x"]),
     ]  # fmt: skip
-    assert places({"image": "a.png", "conversations": turns("What?", "x")}, tmp_path)[0][1] == ["IMAGE", "What?"]
+    assert places({"image": "a.png", "conversations": turns("What?", "x")}, tmp_path)[0][1] == [
+        "IMAGE",
+        "What?",
+    ]
     assert places({**two, "conversations": turns("1: <image>\n2: <image>", "x")}, tmp_path)[0][1] == [
         "1: ", "IMAGE", "2: ", "IMAGE",
     ]  # fmt: skip
@@ -119,8 +121,12 @@ def test_images_stand_where_their_tags_are(tmp_path: Path) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["conversations", "image", "from", "value", "id"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["conversations", "image", "from", "value", "id"]), inner, max_size=4
+        )
+    ),
     max_leaves=12,
 )
 
@@ -140,7 +146,9 @@ LENGTHS = st.lists(st.integers(1, 500), min_size=1, max_size=60)
 
 
 @given(LENGTHS, st.integers(1, 8), st.integers(0, 2**32 - 1), st.booleans())
-def test_every_record_is_read_once_in_each_epoch(lengths: list[int], size: int, seed: int, group: bool) -> None:
+def test_every_record_is_read_once_in_each_epoch(
+    lengths: list[int], size: int, seed: int, group: bool
+) -> None:
     order = training_order(lengths, batch_size=size, epochs=2, seed=seed, by_length=group)
     assert len(order) % size == 0
     n = len(lengths)
@@ -176,9 +184,12 @@ def test_a_batch_is_padded_by_shape_not_by_name() -> None:
         inputs = {"input_ids": torch.ones(1, tokens, dtype=torch.long), **more}
         return Encoded(inputs, torch.arange(tokens))
 
-    tiles = Collator(7)(
-        [("a", row(3, tiles=torch.ones(1, 2, 4))), ("b", row(5, kinds=torch.ones(1, 5))), ("c", row(2, tiles=torch.ones(1, 3, 4)))]
-    )  # fmt: skip
+    rows = [
+        row(3, tiles=torch.ones(1, 2, 4)),
+        row(5, kinds=torch.ones(1, 5)),
+        row(2, tiles=torch.ones(1, 3, 4)),
+    ]
+    tiles = Collator(7)(list(zip("abc", rows, strict=True)))
     assert tiles["input_ids"].tolist() == [[1, 1, 1, 7, 7], [1] * 5, [1, 1, 7, 7, 7]]
     assert tiles["labels"][2].tolist() == [0, 1, IGNORED, IGNORED, IGNORED]
     assert tiles["tiles"].shape == (2, 3, 4) and tiles["tiles"][0, 2].sum() == 0
@@ -210,7 +221,9 @@ def test_a_killed_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     records = prepare(found, Once(), log, max_tokens=9)  # type: ignore[arg-type]
     assert len(looked) == 3 + 3
     assert Counter(r.skipped for r in records) == {None: 5}
-    assert [(r.id, r.tokens, r.answer_tokens, r.turns) for r in records] == [(str(i), 3, 2, 1) for i in range(5)]
+    assert [(r.id, r.tokens, r.answer_tokens, r.turns) for r in records] == [
+        (str(i), 3, 2, 1) for i in range(5)
+    ]
 
 
 def test_recipes_are_told_apart_by_content(tmp_path: Path) -> None:

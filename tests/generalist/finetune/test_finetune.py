@@ -1,4 +1,4 @@
-"""The whole of a fine-tuning: it learns, counts what it skips, survives kill -9, stops where a loss is none."""
+"""The whole of a fine-tuning: it learns, counts what it skips, survives kill -9, stops at NaN."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ def test_killed_training_resumes_to_the_same_bytes(place: Path, trained: Path, t
         assert (out / name).read_bytes() == (trained / name).read_bytes(), name
 
 
-def test_an_unfinished_training_by_another_recipe_is_refused(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_an_unfinished_training_by_another_recipe_is_refused(
+    place: Path, trained: Path, tmp_path: Path
+) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "facts.json").write_text("{}")
     with pytest.raises(RunError, match="another recipe"):

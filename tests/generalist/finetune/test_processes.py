@@ -1,4 +1,4 @@
-"""Two CPU processes (gloo) that share a training take the steps of one: DDP and FSDP; ZeRO-3's settings are read."""
+"""Two CPU processes (gloo) that share a training take the steps of one."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_two_processes_have_the_loss_curve_of_one(
 
 def test_the_settings_of_zero3_are_whole() -> None:
     """What is ``auto`` is what the Trainer fills in from the recipe (it refuses other values)."""
-    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
     from transformers import TrainingArguments
+    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
     settings = HfTrainerDeepSpeedConfig(json.loads((PARALLEL / "zero3.json").read_text()))
     assert settings.is_zero3()

@@ -25,20 +25,29 @@ def train(
     out: Annotated[
         Path, typer.Option(help="Folder of the adapter; called again, it goes on.", show_default=False)
     ],
-    root: Annotated[Path, typer.Option(help="Folder that paths of the recipe and its data count from.")] = Path(),
+    root: Annotated[
+        Path, typer.Option(help="Folder that paths of the recipe and its data count from.")
+    ] = Path(),
     model: Annotated[
         str | None,
-        typer.Option(help="Model folder or hub id, before the recipe's (not for MedDr-nano).", show_default=False),
+        typer.Option(
+            help="Model folder or hub id, before the recipe's (not for MedDr-nano).", show_default=False
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="InternVL meta file, before the recipe's (not for MedDr-nano).", show_default=False),
+        typer.Option(
+            help="InternVL meta file, before the recipe's (not for MedDr-nano).", show_default=False
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
     ] = None,
 ) -> None:
-    """Train an adapter by a recipe; several GPUs: `torchrun --nproc-per-node N -m gsco generalist train ...`."""
+    """Train an adapter by a recipe.
+
+    On several GPUs: `torchrun --nproc-per-node N -m gsco generalist train ...`.
+    """
     from gsco.errors import UserError
     from gsco.generalist.finetune.recipe import is_finetune_recipe, read_finetune_recipe
     from gsco.teaching.recipe import recipe_content, recipe_file

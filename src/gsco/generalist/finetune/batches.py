@@ -111,6 +111,7 @@ class Collator:
         self.blank = blank
 
     def __call__(self, items: Sequence[tuple[str, Encoded]]) -> dict[str, Any]:
+        """The batch: tensors by name, `labels` (B, T), and `records`."""
         rows = [encoded for _, encoded in items]
         if self.blank is not None and all(set(row.inputs) <= _sequence_keys(row) for row in rows):
             rows.append(self.blank)

@@ -94,9 +94,7 @@ class Encoder:
 
     def _read(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         queue = iter(images)
-        filled = [
-            {**m, "content": [_filled(item, queue) for item in m["content"]]} for m in messages
-        ]
+        filled = [{**m, "content": [_filled(item, queue) for item in m["content"]]} for m in messages]
         out = self.processor.apply_chat_template(
             filled,
             tokenize=True,

@@ -1,4 +1,4 @@
-"""The Trainer of transformers: the loss on answers, records in our order, a stop where a loss is no number."""
+"""The Trainer of transformers: the loss on answers, own order, a stop where a loss is no number."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class AnswerTrainer(Trainer):
         raise RunError(
             f"{what} at step {self.state.global_step + 1}; records: {shown}",
             where=str(Path(self.args.output_dir).parent),
-            remedy="Look at these records, or lower learning_rate; what was trained before is in the checkpoint.",
+            remedy="Look at these records, or lower learning_rate; the last checkpoint is from before.",
         )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -119,7 +119,9 @@ class Log(TrainerCallback):
         if not state.is_world_process_zero:
             return
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step]
+        kept = [
+            line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step
+        ]
         self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

@@ -87,7 +87,7 @@ def read_meta(path: Path, *, base: Path) -> tuple[Annotation, ...]:
         raise DatasetError(
             "is no meta file",
             where=str(path),
-            remedy='It holds {"name": {"root": ..., "annotation": ..., "repeat_time": 1, "data_augment": false}}.',
+            remedy='It holds {"name": {"root": ..., "annotation": ..., "repeat_time": 1}, ...}.',
         )
     return tuple(_annotation(path, name, entry, base) for name, entry in found.items())
 

@@ -42,9 +42,7 @@ def training_order(
     return out + [FILLER] * (-len(out) % batch_size)
 
 
-def _one_epoch(
-    lengths: Sequence[int], size: int, rng: np.random.Generator, by_length: bool
-) -> list[int]:
+def _one_epoch(lengths: Sequence[int], size: int, rng: np.random.Generator, by_length: bool) -> list[int]:
     order = rng.permutation(len(lengths))
     if not by_length:
         return [int(i) for i in order]

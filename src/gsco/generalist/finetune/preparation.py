@@ -130,9 +130,7 @@ def _look_at(annotation: Annotation, source: int, line: int, encoder: Encoder, m
 
 def conversation_of(annotation: Annotation, line: int, encoder: Encoder) -> Conversation:
     """The conversation of a line; SkippedRecord where it cannot be trained on."""
-    return read_conversation(
-        _record(annotation, line), root=annotation.root, markup=encoder.markup
-    )
+    return read_conversation(_record(annotation, line), root=annotation.root, markup=encoder.markup)
 
 
 def _record(annotation: Annotation, line: int) -> Any:

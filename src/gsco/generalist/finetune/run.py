@@ -76,7 +76,10 @@ def finetune(
         vlm.processor, stops=stop_ids(vlm.model, vlm.processor.tokenizer), image_settings=recipe.image
     )
     data = {
-        name: (sources, _prepared(sources, encoder, work / f"{name}.jsonl", recipe.max_tokens, first, progress))
+        name: (
+            sources,
+            _prepared(sources, encoder, work / f"{name}.jsonl", recipe.max_tokens, first, progress),
+        )
         for name, sources in (("train", train), ("held_out", held_out))
         if sources
     }
@@ -150,7 +153,7 @@ def _arguments(recipe: FinetuneRecipe, work: Path, accumulation: int, *, evaluat
 
 
 def _load(recipe: FinetuneRecipe, root: Path) -> VLM:
-    """The model on the CPU (the Trainer puts it where it belongs), quantised weights on this process's GPU."""
+    """The model on the CPU (the Trainer moves it), quantised weights on this process's GPU."""
     folder = root / recipe.model
     spec = str(folder.resolve()) if folder.exists() else recipe.model
     rank = os.environ.get("LOCAL_RANK", "0")
