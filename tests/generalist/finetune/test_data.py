@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -131,6 +131,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(JSON)
 def test_any_json_is_a_conversation_or_has_a_reason(record: Any) -> None:
     try:
@@ -173,10 +174,15 @@ def test_batches_hold_like_lengths() -> None:
 
 
 def test_a_crop_keeps_the_size_and_follows_the_seed() -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 64, 3), dtype=np.uint8))
     crops = [random_crop(image, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert all(crop.size == image.size for crop in crops)
-    assert crops[0].tobytes() == crops[1].tobytes() != crops[2].tobytes() != image.tobytes()
+    assert crops[0].tobytes() == crops[1].tobytes() != crops[2].tobytes()
+    assert image.tobytes() not in {crop.tobytes() for crop in crops}
+    wide = Image.fromarray(
+        np.tile(np.arange(200, dtype=np.uint8), (50, 1))
+    )  # no ratio allowed fits: the middle
+    assert np.asarray(random_crop(wide, np.random.default_rng(0)))[0, [0, -1]].tolist() == [66, 132]
 
 
 def test_a_batch_is_padded_by_shape_not_by_name() -> None:

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from gsco.cases import ImageRef
+from gsco.cli.app import app
 from gsco.errors import DatasetError, ModelError, RunError, UserError
 from gsco.generalist import Request, load_generalist
 from gsco.generalist.finetune.recipe import FinetuneRecipe
@@ -44,7 +47,16 @@ def log(folder: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def trained(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finetune(recipe(), tmp_path_factory.mktemp("trained"), root=place)
+    """By the command, the model named on the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**SETTINGS, "model": "another"}))
+    out = folder / "out"
+    command = ["generalist", "train", str(file), "--model", "model", "--root", str(place), "--out", str(out)]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert done.stdout == f"{out}\n"
+    return out
 
 
 def test_every_skipped_record_is_counted_with_its_reason(trained: Path) -> None:
@@ -159,3 +171,16 @@ def test_a_batch_that_processes_cannot_share() -> None:
     assert recipe().accumulation(2) == 1
     with pytest.raises(UserError, match="cannot be shared by 3 processes"):
         recipe().accumulation(3)
+
+
+def test_recipes_in_one_line(tmp_path: Path) -> None:
+    def said(*more: str) -> str:
+        with pytest.raises(UserError) as error:
+            command = ["generalist", "train", *more, "--out", str(tmp_path)]
+            CliRunner().invoke(app, command, catch_exceptions=False)
+        return str(error.value)
+
+    assert "names no model. Add `model:` to the recipe" in said("meddr")
+    assert "no-meta.json: cannot be read" in said("meddr", "--model", "m", "--data", "no-meta.json")
+    assert "there is no such recipe" in said(str(tmp_path / "none.yaml"))
+    assert "--model and --data are for recipes of other models" in said("nano", "--model", "m")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from gsco.generalist.finetune.run import PARALLEL, finetune
+from gsco.errors import ModelError
+from gsco.generalist.finetune.run import PARALLEL, _arguments, finetune
 
 from .conftest import SETTINGS
 from .test_finetune import SCRIPT, log, recipe
@@ -25,10 +26,12 @@ def alone(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finetune(recipe(**ALIKE), tmp_path_factory.mktemp("alone"), root=place)
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp", "zero3"])
 def test_two_processes_have_the_loss_curve_of_one(
     place: Path, alone: Path, tmp_path: Path, parallel: str
 ) -> None:
+    if parallel == "zero3":
+        pytest.importorskip("deepspeed")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
@@ -55,21 +58,17 @@ def test_two_processes_have_the_loss_curve_of_one(
     assert json.loads((out / "training.json").read_text())["processes"] == 2
 
 
-def test_the_settings_of_zero3_are_whole() -> None:
-    """What is ``auto`` is what the Trainer fills in from the recipe (it refuses other values)."""
-    from transformers import TrainingArguments
-    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+def test_zero3_asks_for_deepspeed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install deepspeed"):
+        _arguments(recipe(parallel="zero3"), tmp_path, 2, evaluate=False)
 
-    settings = HfTrainerDeepSpeedConfig(json.loads((PARALLEL / "zero3.json").read_text()))
-    assert settings.is_zero3()
-    arguments = TrainingArguments(
-        output_dir="unused", per_device_train_batch_size=4, gradient_accumulation_steps=4, learning_rate=1e-5,
-        weight_decay=0.05, bf16=True, use_cpu=True, report_to=[],
-    )  # fmt: skip
-    settings.trainer_config_process(arguments)
-    assert not settings.mismatches
-    assert settings.get_value("optimizer.params.lr") == 1e-5
-    assert settings.get_value("optimizer.params.weight_decay") == 0.05
-    assert settings.get_value("train_micro_batch_size_per_gpu") == 4
-    assert settings.get_value("gradient_accumulation_steps") == 4
-    assert settings.get_value("bf16.enabled") is True
+
+def test_what_zero3_is_told_to_find_out_the_recipe_says() -> None:
+    """The Trainer fills in what is ``auto``; a figure beside the recipe's would go before it."""
+    found = json.loads((PARALLEL / "zero3.json").read_text())
+    assert found["zero_optimization"]["stage"] == 3
+    assert set(found["optimizer"]["params"].values()) == {"auto", True}
+    for key in ("gradient_accumulation_steps", "gradient_clipping", "train_micro_batch_size_per_gpu"):
+        assert found[key] == "auto"
+    assert found["bf16"] == {"enabled": "auto"}

@@ -94,7 +94,9 @@ def random_crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
             left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
             box = (left, top, left + w, top + h)
             return image.resize(image.size, Pillow.Resampling.BICUBIC, box=box)
-    return image
+    w, h = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))  # the middle
+    left, top = (width - w) // 2, (height - h) // 2
+    return image.resize(image.size, Pillow.Resampling.BICUBIC, box=(left, top, left + w, top + h))
 
 
 class Collator:

@@ -48,7 +48,9 @@ class FinetuneRecipe(_Strict):
     precision: Literal["fp32", "bf16"] = "bf16"
     gradient_checkpointing: bool = True
     quantization: Literal["4bit", "8bit"] | None = Field(default=None, description="of the frozen weights")
-    parallel: Parallel = Field(default="ddp", description="how several processes share the work")
+    parallel: Parallel = Field(
+        default="ddp", description="how several processes share the work; one process has no use for it"
+    )
     workers: int = Field(default=0, ge=0, description="processes that read images")
     evaluate_every: int = Field(default=200, gt=0, description="steps")
     save_every: int = Field(default=200, gt=0, description="steps")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gsco.errors import RunError
+from gsco.errors import ModelError, RunError
 from gsco.generalist.chat_markup import stop_ids
 from gsco.generalist.finetune.adapter import with_adapter
 from gsco.generalist.finetune.batches import Collator, OrderedRecords
@@ -56,7 +57,7 @@ def finetune(
     first = int(os.environ.get("RANK", "0")) == 0
     progress = progress if first else None
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulation = recipe.accumulation(processes)
+    recipe.accumulation(processes)
     if (out / "training.json").exists():
         raise RunError("holds a finished training", where=str(out), remedy="Name another folder.")
     train = read_meta(root / recipe.data, base=root)
@@ -70,7 +71,7 @@ def finetune(
     if first:
         work.mkdir(parents=True, exist_ok=True)
         _same_or_new(work / "facts.json", facts)
-    arguments = _arguments(recipe, work, accumulation, evaluate=bool(held_out))
+    arguments = _arguments(recipe, work, processes, evaluate=bool(held_out))
     vlm = _load(recipe, root)
     encoder = Encoder(
         vlm.processor, stops=stop_ids(vlm.model, vlm.processor.tokenizer), image_settings=recipe.image
@@ -101,12 +102,12 @@ def finetune(
     return out
 
 
-def _arguments(recipe: FinetuneRecipe, work: Path, accumulation: int, *, evaluate: bool) -> Any:
+def _arguments(recipe: FinetuneRecipe, work: Path, processes: int, *, evaluate: bool) -> Any:
     """Settings of the Trainer; made before the model is loaded, since ZeRO-3 shards it while it is read."""
     import torch
     from transformers import TrainingArguments
 
-    fsdp, zero3 = recipe.parallel == "fsdp", recipe.parallel == "zero3"
+    fsdp, zero3 = (recipe.parallel == kind and processes > 1 for kind in ("fsdp", "zero3"))
     shared: dict[str, Any] = {}
     if fsdp:
         settings = json.loads((PARALLEL / "fsdp.json").read_text(encoding="utf-8"))
@@ -115,6 +116,10 @@ def _arguments(recipe: FinetuneRecipe, work: Path, accumulation: int, *, evaluat
             "fsdp_config": {**settings, "activation_checkpointing": recipe.gradient_checkpointing},
         }
     elif zero3:
+        if importlib.util.find_spec("deepspeed") is None:
+            raise ModelError(
+                "ZeRO-3 needs deepspeed", remedy="Run `pip install deepspeed`, or set `parallel: fsdp`."
+            )
         shared = {"deepspeed": str(PARALLEL / "zero3.json")}
     # FSDP recomputes by itself; the Trainer's argument has had two names
     known = inspect.signature(TrainingArguments).parameters
@@ -126,7 +131,7 @@ def _arguments(recipe: FinetuneRecipe, work: Path, accumulation: int, *, evaluat
         num_train_epochs=1,  # the order holds all epochs in one row
         per_device_train_batch_size=recipe.records_at_once,
         per_device_eval_batch_size=recipe.records_at_once,
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=recipe.accumulation(processes),
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=recipe.warmup,  # below 1 it is a share
