@@ -81,7 +81,9 @@ def read_conversation(
 def _system(record: Any) -> tuple[str | None, Any]:
     """The text of a system turn at the beginning, and the record without it."""
     turns = record.get("conversations") if isinstance(record, Mapping) else None
-    first = turns[0] if isinstance(turns, list) and turns else None
+    if not isinstance(turns, list) or not turns:
+        return None, record
+    first = turns[0]
     if not isinstance(first, Mapping) or first.get("from") != "system":
         return None, record
     text = first.get("value")
