@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import json
@@ -126,7 +127,7 @@ def _arguments(recipe: FinetuneRecipe, work: Path, processes: int, *, evaluate: 
     word = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     if recipe.gradient_checkpointing and not fsdp:
         shared |= {word: True, f"{word}_kwargs": {"use_reentrant": False}}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=1,  # the order holds all epochs in one row
         per_device_train_batch_size=recipe.records_at_once,
@@ -155,6 +156,10 @@ def _arguments(recipe: FinetuneRecipe, work: Path, processes: int, *, evaluate: 
         dataloader_pin_memory=torch.cuda.is_available(),
         **shared,
     )
+    if zero3:  # the model is sharded while it is read, so DeepSpeed must know the processes by then
+        _ = arguments.device  # joins them
+        importlib.import_module("deepspeed").init_distributed()
+    return arguments
 
 
 def _load(recipe: FinetuneRecipe, root: Path) -> VLM:
