@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gsco.errors import ModelError, UserError
 from gsco.generalist import Request, load_generalist
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.generalist.transformers_backend import TransformersGeneralist
+from gsco.generalist.vlm import LoadOptions
 
 from .tiny import save_tiny_internvl
 
@@ -82,3 +84,39 @@ def test_a_folder_of_transformers(tmp_path: Path) -> None:
     assert again.fingerprint == generalist.fingerprint
     other = load_generalist(str(save_tiny_internvl(tmp_path / "other", seed=1)))
     assert other.fingerprint != generalist.fingerprint
+
+
+def test_options_behind_a_question_mark(tmp_path: Path) -> None:
+    folder = save_tiny_internvl(tmp_path / "model")
+    plain = load_generalist(str(folder))
+    half = load_generalist(f"{folder}?dtype=bfloat16&device=cpu")
+    assert isinstance(half, TransformersGeneralist)
+    assert half.model.dtype == torch.bfloat16
+    assert half.fingerprint != plain.fingerprint
+    mapped = load_generalist(f"{folder}?device_map=cpu")
+    assert isinstance(mapped, TransformersGeneralist)
+    assert mapped.model.hf_device_map
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("dtype=float7", "no dtype 'float7'"),
+        ("device=nowhere", "cannot be loaded"),
+        ("quantization=3bit", "no quantization '3bit'. Choose 4bit or 8bit"),
+        ("colour=red", "no option 'colour'. There are: dtype, device, device_map, quantization"),
+        ("red", "no option 'red'"),
+    ],
+)
+def test_a_bad_option_is_one_line(tmp_path: Path, options: str, said: str) -> None:
+    with pytest.raises(ModelError) as error:
+        load_generalist(f"{save_tiny_internvl(tmp_path)}?{options}")
+    assert said in one_line(error)
+
+
+def test_quantised_weights_name_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install bitsandbytes"):
+        LoadOptions(quantization="4bit").arguments()
+    with pytest.raises(ModelError, match="nano takes no options"):
+        load_generalist("nano?dtype=bfloat16")

@@ -187,7 +187,7 @@ def test_transformers_equals_full_passes(internvl: TransformersGeneralist, image
             return logits[0, -1]
 
         answers = [
-            internvl._tokenizer(choice, add_special_tokens=False).input_ids + internvl._end_ids()
+            internvl._tokenizer(choice, add_special_tokens=False).input_ids + internvl._end
             for choice in request.choices
         ]
         expected = constrained(answers, following)
@@ -202,7 +202,7 @@ def test_parity_with_constrained_generation_of_transformers(
         inputs = internvl._inputs([request])
         start = inputs["input_ids"].shape[1]
         answers = [
-            internvl._tokenizer(choice, add_special_tokens=False).input_ids + internvl._end_ids()
+            internvl._tokenizer(choice, add_special_tokens=False).input_ids + internvl._end
             for choice in request.choices
         ]
 

@@ -71,8 +71,11 @@ def tiny_nano(seed: int = 0) -> tuple[MedDrNanoForConditionalGeneration, PreTrai
     return model.eval(), tokenizer
 
 
-def save_tiny_internvl(folder: Path, seed: int = 0) -> Path:
-    """A stock InternVL of transformers, its processor and chat template, saved as a model folder."""
+def save_tiny_internvl(folder: Path, seed: int = 0, *, spread: float = 1.0) -> Path:
+    """A stock InternVL of transformers, its processor and chat template, saved as a model folder.
+
+    Random weights of ordinary size say little and learn little; `spread` makes those of the language larger.
+    """
     from transformers import (
         GotOcr2ImageProcessor,
         InternVLConfig,
@@ -122,6 +125,9 @@ def save_tiny_internvl(folder: Path, seed: int = 0) -> Path:
         image_seq_length=1,
     )  # fmt: skip
     model = InternVLForConditionalGeneration(config)
+    with torch.no_grad():
+        for p in model.model.language_model.parameters():
+            p.mul_(spread)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)

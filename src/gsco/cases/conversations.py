@@ -60,7 +60,7 @@ def write_conversations(path: Path, records: Iterable[Mapping[str, Any]]) -> int
         ) as file:
             temporary = Path(file.name)
             for record in records:
-                problem = _problem(record)
+                problem = problem_of(record)
                 if problem:
                     raise ValueError(f"record {count}: {problem}")
                 file.write(json.dumps(dict(record), ensure_ascii=False) + "\n")
@@ -162,7 +162,7 @@ def _numbered(path: Path) -> list[tuple[int, Record]]:
     else:
         records = list(_lines(path, text))
     for number, record in records:
-        problem = _problem(record)
+        problem = problem_of(record)
         if problem:
             raise DatasetError(f"record {number}: {problem}", where=str(path))
     return records
@@ -187,8 +187,8 @@ def _images(record: Mapping[str, Any]) -> list[str]:
     return list(given) if isinstance(given, list) else [] if given in (None, "") else [given]
 
 
-def _problem(record: Any) -> str | None:
-    """What is wrong with a record, or None."""
+def problem_of(record: Any) -> str | None:
+    """What is wrong with a record, in words, or None."""
     if not isinstance(record, Mapping):
         return "is not an object in braces"
     images = _images(record)

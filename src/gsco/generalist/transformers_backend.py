@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gsco.cases import load_image
-from gsco.errors import ModelError
 from gsco.generalist.base import OptionScores, Request
+from gsco.generalist.chat_markup import end_of_answer, stop_ids
 from gsco.generalist.option_tree import RULE, ChoiceTree, Ids
+from gsco.generalist.vlm import LoadOptions, load_vlm
 
 _BATCH = 8
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
@@ -30,57 +31,50 @@ class TransformersGeneralist:
         processor: from ``AutoProcessor``, with a chat template.
         name: what a log calls it.
         fingerprint: changes whenever the answers may.
+        image: settings of the image processor, before its own.
     """
 
-    def __init__(self, model: Any, processor: Any, *, name: str, fingerprint: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        name: str,
+        fingerprint: str,
+        image: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.name = name
         self.fingerprint = fingerprint
         self._tokenizer = processor.tokenizer
         self._tokenizer.padding_side = "left"
+        self._end = end_of_answer(processor, stop_ids(model, self._tokenizer))
+        self._settings = {"images_kwargs": dict(image)} if image else {}
 
     @classmethod
     def from_pretrained(
-        cls, spec: str, *, device: str | None = None, dtype: str | torch.dtype = "auto"
+        cls, spec: str, *, device: str | None = None, dtype: str | torch.dtype = "auto", **options: Any
     ) -> TransformersGeneralist:
         """Load a folder or hub id (``HF_HUB_OFFLINE`` is obeyed); no code from the model's folder is run.
+
+        Args:
+            spec: see `gsco.generalist.vlm.load_vlm`.
+            device / dtype / options: see `gsco.generalist.vlm.LoadOptions`.
 
         Raises:
             ModelError: it is missing, or not an image-text-to-text model with a processor and chat template.
         """
-        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-
-        import gsco.generalist.internvl_chat.modeling  # noqa: F401  makes converted models known
-
-        folder = Path(spec)
-        if folder.exists() and not (folder / "config.json").exists():
-            raise ModelError(
-                "holds no model (no config.json)", where=spec, remedy="Name a transformers model folder."
-            )
-        try:
-            config = AutoConfig.from_pretrained(spec)
-            if type(config) not in AutoModelForImageTextToText._model_mapping:
-                raise ModelError(
-                    f"is a {config.model_type!r} model, which does not take an image and text to text",
-                    where=spec,
-                    remedy="Name an image-text-to-text model (InternVL, LLaVA, Qwen-VL, ...).",
-                )
-            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model = AutoModelForImageTextToText.from_pretrained(spec, dtype=dtype).to(device)
-            processor = AutoProcessor.from_pretrained(spec)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(
-                f"cannot be loaded ({str(error).strip().splitlines()[0]})",
-                where=spec,
-                remedy="Name a model folder that transformers can read, or a hub id that can be reached.",
-            ) from error
-        if getattr(processor, "tokenizer", None) is None or not getattr(processor, "chat_template", None):
-            raise ModelError("has no processor with a tokenizer and a chat template", where=spec)
-        settings = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
-        mark = hashlib.sha256((settings + _weights_mark(folder, model)).encode()).hexdigest()[:16]
+        found = load_vlm(spec, LoadOptions(dtype=dtype, device=device, **options))
+        model, folder = found.model, Path(spec)
+        settings = json.dumps([model.config.to_dict(), dict(found.image)], sort_keys=True, default=str)
+        mark = hashlib.sha256((settings + _weights_mark(found.folders, model)).encode()).hexdigest()[:16]
         return cls(
-            model, processor, name=folder.name, fingerprint=f"transformers:{folder.name}:{mark}:{RULE}"
+            model,
+            found.processor,
+            name=folder.name,
+            fingerprint=f"transformers:{folder.name}:{mark}:{RULE}",
+            image=found.image,
         )
 
     def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:
@@ -108,9 +102,8 @@ class TransformersGeneralist:
         if not request.choices:
             raise ValueError("a request without choices cannot be scored")
         inputs = self._inputs([request])
-        end = self._end_ids()
         tree = ChoiceTree(
-            [[*self._tokenizer(c, add_special_tokens=False).input_ids, *end] for c in request.choices]
+            [[*self._tokenizer(c, add_special_tokens=False).input_ids, *self._end] for c in request.choices]
         )
         deeper = [begun for begun in tree.parts if begun]
         with torch.inference_mode():
@@ -132,14 +125,27 @@ class TransformersGeneralist:
             ids[row, : len(begun)] = torch.tensor(begun, device=self.model.device)
             mask[row, length : length + len(begun)] = 1
         past.batch_repeat_interleave(n)
-        logits = self.model(input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=True).logits
+        logits = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=past,
+            use_cache=True,
+            **self._positions(inputs, n, longest),
+        ).logits
         return {begun: logits[row, len(begun) - 1] for row, begun in enumerate(beginnings)}
 
-    def _end_ids(self) -> list[int]:
-        end = self.model.generation_config.eos_token_id
-        if end is None:
-            end = self._tokenizer.eos_token_id
-        return [] if end is None else [end[0] if isinstance(end, list) else int(end)]
+    def _positions(self, inputs: Any, n: int, longest: int) -> dict[str, torch.Tensor]:
+        """Positions of what follows a prompt, where an image takes fewer of them than tokens (Qwen-VL).
+
+        Such a model keeps the difference for the next step, and also for a later prompt without an image.
+        """
+        if not hasattr(self.model.model, "rope_deltas"):
+            return {}
+        length = inputs["input_ids"].shape[1]
+        places = torch.arange(length, length + longest, device=self.model.device).expand(n, -1)
+        if any(key.endswith("grid_thw") for key in inputs):
+            places = places + self.model.model.rope_deltas.to(places.device)
+        return {"position_ids": places}
 
     def _inputs(self, requests: Sequence[Request]) -> Any:
         conversations = []
@@ -159,12 +165,12 @@ class TransformersGeneralist:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"padding": True},
+            processor_kwargs={"padding": True, **self._settings},
         ).to(self.model.device, dtype=self.model.dtype)
 
 
-def _weights_mark(folder: Path, model: Any) -> str:
+def _weights_mark(folders: Sequence[Path], model: Any) -> str:
     """Names, sizes and times of the weight files; the commit where the model came from the hub."""
-    files = sorted(p for p in folder.glob("*") if p.suffix in _WEIGHTS) if folder.exists() else []
+    files = [p for folder in folders for p in sorted(folder.glob("*")) if p.suffix in _WEIGHTS]
     marks = [f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files]
     return "|".join(marks) or str(getattr(model.config, "_commit_hash", ""))

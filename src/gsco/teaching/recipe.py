@@ -22,6 +22,8 @@ from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
 from gsco.teaching.shares import Shares, only_known
 
 Progress = Callable[[str, int, int], None]
+SHIPPED = ("nano", "meddr")
+"""``nano``: what MedDr-nano's own weights were made by; ``meddr``: for `gsco.generalist.finetune`."""
 
 
 class _Strict(BaseModel):
@@ -101,15 +103,23 @@ class TrainRecipe(_Strict):
         return self
 
 
-def read_recipe(path: Path) -> TrainRecipe:
-    """Read a recipe; UserError naming the file and the first thing that is wrong."""
+def recipe_content(path: Path) -> Any:
+    """A recipe file as YAML has it; UserError where it is missing or none."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TrainRecipe.model_validate(found)
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("there is no such recipe", where=str(path)) from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"is not YAML ({str(error).splitlines()[0]})", where=str(path)) from error
+
+
+def read_recipe(path: Path) -> TrainRecipe:
+    """Read a recipe; UserError naming the file and the first thing that is wrong."""
+    found = recipe_content(path)
+    try:
+        return TrainRecipe.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -118,9 +128,9 @@ def read_recipe(path: Path) -> TrainRecipe:
         raise UserError(said, where=str(path)) from error
 
 
-def shipped_recipe() -> Path:
-    """The recipe that MedDr-nano's own weights were made by."""
-    return Path(__file__).parent / "nano.yaml"
+def recipe_file(name: str) -> Path:
+    """A shipped recipe by name, else the file itself."""
+    return Path(__file__).parent / f"{name}.yaml" if name in SHIPPED else Path(name)
 
 
 def train_by_recipe(
