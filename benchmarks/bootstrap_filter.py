@@ -71,7 +71,9 @@ SEEN_EARLY = {655, 2782, 3967, 3802, 300, 1257, 580, 2412, 3789, 2203, 2315, 319
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder with iu_xray_reports and cxr_nih")
     parser.add_argument("--judged", action="store_true", help="the part that no rule was developed on")
     parser.add_argument("--errors", type=int, default=0, help="print so many errors (development only)")
@@ -142,7 +144,9 @@ def load(path: Path, *, judged: bool) -> tuple[list[Sample], dict[str, int]]:
         else:
             texts.add(plain)
             known = Known(labels, positions, told(row))
-            out.append(sample_of(row["study_id"], parse_report(report.text), known, normal=labels == (NORMAL,)))
+            out.append(
+                sample_of(row["study_id"], parse_report(report.text), known, normal=labels == (NORMAL,))
+            )
     return out, dict(left)
 
 
@@ -163,7 +167,9 @@ def labels_of(mesh: str) -> tuple[tuple[str, ...], dict[str, str]]:
     places: dict[str, list[str]] = defaultdict(list)
     for entry in mesh.split(";"):
         head, *qualifiers = (part.strip() for part in entry.split("/"))
-        label = MESH.get(head) or ("Pleural_Thickening" if head == "Thickening" and "pleura" in qualifiers else None)
+        label = MESH.get(head) or (
+            "Pleural_Thickening" if head == "Thickening" and "pleura" in qualifiers else None
+        )
         if label:
             places[label].append(" ".join(q for q in qualifiers if q in ("left", "right", "bilateral")))
     known = {k: " ".join(v) for k, v in places.items() if all(v)}  # a mention without a side leaves it open
@@ -181,7 +187,13 @@ def wilson(k: int, n: int) -> dict[str, float | int]:
     z, p = 1.96, k / n if n else 0.0
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) if n else 0.0
     scale = 1 + z * z / n
-    return {"value": p, "low": (middle - half) / scale, "high": min(1.0, (middle + half) / scale), "k": k, "n": n}
+    return {
+        "value": p,
+        "low": (middle - half) / scale,
+        "high": min(1.0, (middle + half) / scale),
+        "k": k,
+        "n": n,
+    }
 
 
 def figures(verdicts: list, wrong: dict) -> dict:
@@ -204,7 +216,9 @@ def figures(verdicts: list, wrong: dict) -> dict:
         "precision": wilson(len(accepted), len(accepted) + slipped),
         "recall": wilson(len(accepted), len(verdicts)),
         "recall_normal": wilson(sum(s.normal for s in accepted), sum(s.normal for s, _ in verdicts)),
-        "recall_abnormal": wilson(sum(not s.normal for s in accepted), sum(not s.normal for s, _ in verdicts)),
+        "recall_abnormal": wilson(
+            sum(not s.normal for s in accepted), sum(not s.normal for s, _ in verdicts)
+        ),
         "caught": wilson(len(chosen) - slipped, len(chosen)),
         "kinds": {
             kind: {

@@ -135,7 +135,8 @@ def status_at(sentence: str, start: int, stop: int) -> tuple[Status, bool]:
     scope_start = max((m.end() for m in _STOP.finditer(before)), default=0)
     scope = _PSEUDO.sub(lambda m: " " * len(m.group()), before)[scope_start:]
     doubt_pseudo = any(
-        m.start() >= scope_start and re.search(r"exclu|rule|unable", m.group()) for m in _PSEUDO.finditer(before)
+        m.start() >= scope_start and re.search(r"exclu|rule|unable", m.group())
+        for m in _PSEUDO.finditer(before)
     )
     clause = after[: next((m.start() for m in _STOP.finditer(after)), len(after))]
     if doubt_pseudo or _DOUBT_AFTER.match(clause):

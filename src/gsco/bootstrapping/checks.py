@@ -73,7 +73,9 @@ def read(report: Report, words: Vocabulary) -> Reading:
 
 def parts_missing(reading: Reading, known: Known) -> str | None:
     """Findings and an impression are both there, once."""
-    missing = [name for name in ("findings", "impression") if not re.search(r"\w", getattr(reading.report, name))]
+    missing = [
+        name for name in ("findings", "impression") if not re.search(r"\w", getattr(reading.report, name))
+    ]
     return f"no {' and no '.join(missing)}" if missing else None
 
 
@@ -180,7 +182,9 @@ def label_denied(reading: Reading, known: Known) -> str | None:
         text = reading.report.impression.lower()
         for match in NORMAL_WHOLE.finditer(text):
             before = text[text.rfind(".", 0, match.start()) + 1 : match.end()]
-            if not re.search(r"\b(?:acute|active|other|otherwise|further)\b", before) and not _turned(text, match):
+            if not re.search(r"\b(?:acute|active|other|otherwise|further)\b", before) and not _turned(
+                text, match
+            ):
                 return f"the impression calls it normal: “{match.group().strip()[:40]}”"
     return None
 

@@ -105,7 +105,9 @@ class Corrupter:
     def _label_swapped(self, sample: Sample, rng: random.Random) -> Sample | None:
         phrase = self.spoken[self._foreign(sample, rng)].phrase
         if sample.normal:
-            impression = rng.choice(("{}.", "Findings consistent with {}.", "Mild {}.", "There is {}.")).format(phrase)
+            impression = rng.choice(
+                ("{}.", "Findings consistent with {}.", "Mild {}.", "There is {}.")
+            ).format(phrase)
             return _with(sample, sample.report.findings, impression[0].upper() + impression[1:])
         report = sample.report
         parts = [report.findings, report.impression]
@@ -123,7 +125,9 @@ class Corrupter:
             for claimed in self.label_sets
             if not near & set(claimed)
             and not any(
-                re.search(self.spoken[c].stem, text) for c in claimed if c in self.spoken and not sample.normal
+                re.search(self.spoken[c].stem, text)
+                for c in claimed
+                if c in self.spoken and not sample.normal
             )
         ]
         if not free:
@@ -195,7 +199,12 @@ class Corrupter:
         return _with(sample, findings, sample.report.impression) if findings else None
 
     def _invented_fact(self, sample: Sample, rng: random.Random) -> Sample | None:
-        age, day, month, year = rng.randint(18, 92), rng.randint(1, 28), rng.randint(1, 12), rng.randint(2003, 2019)
+        age, day, month, year = (
+            rng.randint(18, 92),
+            rng.randint(1, 28),
+            rng.randint(1, 12),
+            rng.randint(2003, 2019),
+        )
         size = f"{rng.randint(2, 40) / 10:.1f}"
         free = [
             (kind, text)
@@ -234,9 +243,7 @@ class Corrupter:
 
     def _duplicate(self, sample: Sample, rng: random.Random) -> Sample | None:
         """Another case's report of the same labels, one word in thirty changed."""
-        mine = {
-            label: sorted(sample.known.positions.get(label, "")) for label in sample.known.labels
-        }
+        mine = {label: sorted(sample.known.positions.get(label, "")) for label in sample.known.labels}
         free = [
             other
             for other in self.others
@@ -250,7 +257,9 @@ class Corrupter:
             place = rng.randrange(1, len(words))
             if re.fullmatch(r"(?:the|is|are|a|of|within)", words[place]):
                 words[place] = rng.choice(("the", "is", "of"))
-        return replace(_from(sample, " ".join(words)), known=replace(sample.known, facts=frozenset(_ALL_FACTS)))
+        return replace(
+            _from(sample, " ".join(words)), known=replace(sample.known, facts=frozenset(_ALL_FACTS))
+        )
 
 
 _ALL_FACTS = ("age", "sex", "name", "date", "prior", "measurement", "history")
@@ -288,7 +297,11 @@ def _mirrored(text: str) -> str:
 
 def _unnegate(text: str) -> str | None:
     """A normal impression turned round; None where none of the usual words is there."""
-    turned = re.sub(r"(?i)\b(?:no|without|negative for)(?: (?:radiographic |definite )?evidence (?:of|for))? (?=\w)", "", text)
+    turned = re.sub(
+        r"(?i)\b(?:no|without|negative for)(?: (?:radiographic |definite )?evidence (?:of|for))? (?=\w)",
+        "",
+        text,
+    )
     turned = re.sub(r"(?i)\b(?:normal|unremarkable)\b", "abnormal", turned)
     turned = re.sub(r"(?i)\bnegative\b", "positive", turned)
     turned = re.sub(r"(?i)\bclear lungs\b", "opacified lungs", turned)

@@ -17,9 +17,7 @@ KINDS: dict[str, re.Pattern[str]] = {
         r"\b\d{1,3}[- ]?(?:years?|yrs?|y/?o|months?|weeks?|days?)[- ]?(?:old|of age)\b|\b\d{1,3} ?y/?o\b|\baged? \d{1,3}\b"
         r"|\bin (?:his|her|their) (?:early |mid |late )?\d0s\b|\b(?:elderly|teenage|adolescent|middle[- ]aged)\b"
     ),
-    "sex": re.compile(
-        r"\b(?:male|female|man|woman|men|women|gentleman|lady|boy|girl|his|her|he|she)\b"
-    ),
+    "sex": re.compile(r"\b(?:male|female|man|woman|men|women|gentleman|lady|boy|girl|his|her|he|she)\b"),
     "name": re.compile(
         r"\b(?:mr|mrs|ms|dr)\b\.? ?[a-z]|\bdoctor [a-z]|\bpatient(?:'s)? (?:name|id)\b|\bmrn\b|\bsigned by\b|\bdictated by\b"
     ),

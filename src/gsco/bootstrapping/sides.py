@@ -9,7 +9,9 @@ _SIDE = re.compile(
     r"\b(?P<both>bilateral\w*|both|bibasilar|bibasal|biapical|bi-?lateral\w*)\b"
     r"|\b(?P<left>left\w*|lingul\w+|ll[lz]|lul)\b|\b(?P<right>right\w*|rl[lz]|rul|rml)\b"
 )
-_BREAK = re.compile(r"[;:]|,(?!\s*(?:left|right|bilateral))|\b(?:and|with|but|no|without)\b(?!\s*(?:left|right))")
+_BREAK = re.compile(
+    r"[;:]|,(?!\s*(?:left|right|bilateral))|\b(?:and|with|but|no|without)\b(?!\s*(?:left|right))"
+)
 LEFT, RIGHT = "left", "right"
 BOTH = frozenset({LEFT, RIGHT})
 

@@ -206,7 +206,9 @@ def _vocabulary(options: tuple[tuple[str, str], ...]) -> Vocabulary:
     for key, name in options:
         terms = TERMS.get(plain[key]) or TERMS.get(canonical(key))
         normal = plain[key] in NORMAL_NAMES or canonical(key) in NORMAL_NAMES
-        literal = set() if terms else {_literal(t) for t in (plain[key], name.lower(), canonical(key)) if t.strip()}
+        literal = (
+            set() if terms else {_literal(t) for t in (plain[key], name.lower(), canonical(key)) if t.strip()}
+        )
         out.append(
             OptionTerms(
                 key,
