@@ -64,8 +64,11 @@ NEAR = {  # labels that a report of the other may rightly name
     "Mass": ("Nodule",),
     "Nodule": ("Mass",),
 }
-SEEN_EARLY = {655, 2782, 3967, 3802, 300, 1257, 580, 2412, 3789, 2203, 2315, 3190, 1846, 3915, 1036, 455, 2381, 130,
-              1888, 2124, 2982, 3795, 3819, 14, 2186, 1311, 3567, 3464, 1, 2, 3}  # fmt: skip
+SEEN_EARLY = {
+    655, 2782, 3967, 3802, 300, 1257, 580, 2412, 3789, 2203, 2315, 3190, 1846, 3915,
+    1036, 455, 2381, 130, 1888, 2124, 2982, 3795, 3819, 14, 2186, 1311, 3567, 3464,
+    1, 2, 3,
+}  # fmt: skip
 """Reports that were read before the parts were drawn; they stay in the part for development."""
 
 
@@ -161,7 +164,7 @@ def told(row: dict[str, str]) -> frozenset[str]:
 
 
 def labels_of(mesh: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Labels of ChestX-ray14 and where they are, from MeSH with qualifiers (``Pleural Effusion/left/small``)."""
+    """Labels of ChestX-ray14 and their sides, from MeSH with qualifiers (``Pleural Effusion/left/small``)."""
     if mesh.strip() == "normal":
         return (NORMAL,), {}
     places: dict[str, list[str]] = defaultdict(list)
@@ -238,8 +241,11 @@ def show(result: dict, judged: bool) -> None:
     def cell(f: dict) -> str:
         return f"{f['value']:.3f} ({f['low']:.3f}–{f['high']:.3f})  {f['k']}/{f['n']}"
 
-    print(f"{'judged' if judged else 'development'} part: {result['true']} true reports ({result['normal']} normal), "
-          f"{result['wrong']} wrong ones")  # fmt: skip
+    part = "judged" if judged else "development"
+    print(
+    counted = f"{result['true']} true reports ({result['normal']} normal), {result['wrong']} wrong ones"
+    print(f"{part} part: {counted}")
+    )
     print("left out:", result["left_out"])
     for name in ("precision", "recall", "recall_normal", "recall_abnormal", "caught"):
         print(f"  {name:17}{cell(result[name])}")

@@ -1,10 +1,10 @@
 """Whether a report affirms, doubts or denies an option: negation by triggers and their scope.
 
-After NegEx (Chapman et al., Journal of Biomedical Informatics 34:301-310, 2001): a trigger before a term denies
-it as far as the next terminating word or the end of the sentence, a trigger behind it denies it within the
-clause, and pseudo-negations ("no change in") deny nothing. Doubt ("may represent", "cannot exclude") is read in
-the same way and is neither an affirmation nor a denial. Scope is the sentence, not NegEx's five words, since
-radiologists deny in long lists.
+After NegEx (Chapman et al., Journal of Biomedical Informatics 34:301-310, 2001): a trigger before a term
+denies it up to the next terminating word or the end of the sentence, a trigger behind it denies it within
+the clause, and pseudo-negations ("no change in") deny nothing. Doubt ("may represent", "cannot exclude") is
+read likewise and is neither an affirmation nor a denial. Scope is the sentence and not NegEx's five words,
+since radiologists deny in long lists.
 """
 
 from __future__ import annotations
@@ -21,42 +21,56 @@ Status = Literal["affirmed", "uncertain", "denied"]
 
 _SENTENCE = re.compile(r"(?<!\b[a-z])(?<!\bdr)(?<!\d)[.!?](?=\s|$)|(?<=\d)\.(?=\s+[A-Za-z]|\s*$)|[;\n]")
 _PSEUDO = re.compile(
-    r"\b(?:no|not|without)(?: (?:significant|interval|definite|appreciable|any|further|radiographic|substantial"
-    r"|large|major|other))* (?:change|changed|increase|decrease|improvement|worsening|progression|resolution"
+    r"\b(?:no|not|without)(?: (?:significant|interval|definite|appreciable|any|further|radiographic"
+    r"|substantial"
+    r"|large|major|other))* (?:change|changed|increase|decrease|improvement|worsening|progression"
+    r"|resolution"
     r"|only|necessarily|certain)\b"
-    r"|\bunable to|\b(?:not|cannot|can not|can't|never)(?: be)?(?: \w+ly)? (?:exclude[d]?|rule[d]? out|excluding)"
+    r"|\bunable to|\b(?:not|cannot|can not|can't|never)(?: be)?(?: \w+ly)? (?:exclude[d]?|rule[d]? out"
+    r"|excluding)"
 )
 _BEFORE = re.compile(
-    r"\b(?:no|not|without|denie[sd]|negative for|free of|clear of|absence of|lack of|neither|nor|never|rather than"
+    r"\b(?:no|not|without|denie[sd]|negative for|free of|clear of|absence of|lack of|neither|nor|never"
+    r"|rather than"
     r"|instead of|(?:resolution|clearing) of|resolved|cleared|isn't|aren't|doesn't|ruled? out|excludes?)\b"
 )
 _AFTER = re.compile(
-    r"^[^.;:]{0,45}?\b(?:(?:is|are|was|were|has|have|been) (?:not|no longer)(?! (?:change|exclude|rule|significant))"
-    r"|not (?:seen|identified|present|evident|visuali[sz]ed|demonstrated|appreciated|observed|noted|detected)"
-    r"|unlikely|less likely|(?:has|have) (?:resolved|cleared)|(?:is|are) (?:absent|resolved)|ruled out|excluded)\b"
+    r"^[^.;:]{0,45}?\b(?:(?:is|are|was|were|has|have|been) (?:not|no longer)(?! (?:change|exclude|rule"
+    r"|significant))"
+    r"|not (?:seen|identified|present|evident|visuali[sz]ed|demonstrated|appreciated|observed|noted"
+    r"|detected)"
+    r"|unlikely|less likely|(?:has|have) (?:resolved|cleared)|(?:is|are) (?:absent|resolved)|ruled out"
+    r"|excluded)\b"
     r"|^\s*[:=-]\s*(?:none|no|absent|negative|not)\b"
 )
 _AFTER_PSEUDO = re.compile(
     r"^[^.;]{0,45}?\b(?:cannot|can not|not|never)(?: be)?(?: \w+ly)? (?:exclude|rule|be)"
 )
 _DOUBT_BEFORE = re.compile(
-    r"\b(?:may|might|could|possibl[ey]|questionable|question of|cannot exclude|not exclude[ds]?|versus|vs|or"
+    r"\b(?:may|might|could|possibl[ey]|questionable|question of|cannot exclude|not exclude[ds]?|versus"
+    r"|vs|or"
     r"|suspected|concern for|concerning for|suspicious for|suspicion of|to exclude|to rule out|evaluate for"
-    r"|suggest(?:s|ed|ing)?|equivocal|uncertain|differential|considerations?|consider|either|difficult to exclude)\b"
+    r"|suggest(?:s|ed|ing)?|equivocal|uncertain|differential|considerations?|consider|either"
+    r"|difficult to exclude)\b"
 )
 _DOUBT_AFTER = re.compile(
-    r"^[^.;]{0,45}?\b(?:difficult to (?:\w+ )?exclude|(?:cannot|can not|not)(?: be)?(?: \w+ly)? (?:be )?(?:excluded|ruled out)|(?:is|are) possible"
+    r"^[^.;]{0,45}?\b(?:difficult to (?:\w+ )?exclude|(?:cannot|can not"
+    r"|not)(?: be)?(?: \w+ly)? (?:be )?(?:excluded|ruled out)|(?:is|are) possible"
     r"|possible|versus|vs|(?:is|are) suspected|may be|might be|could be|differential)\b"
 )
 _STOP = re.compile(
-    r"\b(?:but|however|although|though|except|aside from|apart from|other than|with the exception of|there (?:is|are)"
-    r"|which|secondary to|due to|otherwise|nevertheless|yet|again(?: seen)?)\b|(?<!consistent )(?<!compatible )"
+    r"\b(?:but|however|although|though|except|aside from|apart from|other than|with the exception of"
+    r"|there (?:is|are)"
+    r"|which|secondary to|due to|otherwise|nevertheless|yet|again(?: seen)?)\b"
+    r"|(?<!consistent )(?<!compatible )"
     r"(?<!associated )\bwith\b"
-    r"|,? \band (?:a|an|the|stable|unchanged|persistent|chronic|mild|moderate|small|minimal|old|left|right|severe)\b"
+    r"|,? \band (?:a|an|the|stable|unchanged|persistent|chronic|mild|moderate|small|minimal|old|left"
+    r"|right|severe)\b"
     r"|, (?:a|an|the|stable|unchanged|persistent|chronic|mild|moderate|minimal|there|it|this|these) "
 )
 _QUALIFIED = re.compile(
-    r"\b(?:large|sizable|significant|focal|other|additional|new|further|acute|definite|overt|gross|frank|worsening"
+    r"\b(?:large|sizable|significant|focal|other|additional|new|further|acute|definite|overt|gross"
+    r"|frank|worsening"
     r"|increas\w+|convincing|suspicious|evident|obvious|discrete|dense|lobar|left|right|xxxx|layering"
     r"|confluent|segmental|visible|active|displaced|interstitial|alveolar|superimposed|associated)\b"
 )
@@ -123,7 +137,10 @@ def _in_sentence(sentence: str, offset: int, words: Vocabulary) -> list[Mention]
     spans = [(a, b) for _, a, b, _ in found]
     out = []
     for key, a, b, kind in found:
-        status, bare = ("denied", True) if kind == "denial" else status_at(sentence, a, b)
+        status: Status = "denied"
+        bare = True
+        if kind != "denial":
+            status, bare = status_at(sentence, a, b)
         sides = sides_of(sentence, a, b, spans)
         out.append(Mention(key, status, kind != "sign", sides, bare, offset + a, offset + b))
     return out
@@ -141,11 +158,8 @@ def status_at(sentence: str, start: int, stop: int) -> tuple[Status, bool]:
     clause = after[: next((m.start() for m in _STOP.finditer(after)), len(after))]
     if doubt_pseudo or _DOUBT_AFTER.match(clause):
         return "uncertain", False
-    denial = None
-    for denial in _BEFORE.finditer(scope):
-        pass
-    if denial is not None:
-        between = scope[denial.end() :] + sentence[start:stop]
+    if denials := list(_BEFORE.finditer(scope)):
+        between = scope[denials[-1].end() :] + sentence[start:stop]
         return "denied", not (_QUALIFIED.search(between) or _ELSEWHERE.search(before))
     if _AFTER.match(clause) and not _AFTER_PSEUDO.match(clause):
         return "denied", True

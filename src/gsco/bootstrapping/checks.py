@@ -1,7 +1,7 @@
-"""The filter: is this report a fair one for this image's label? Each check is a small function with a reason code.
+"""The filter: is this report a fair one for this image's label? Each check is a small function with a code.
 
-A check sees the report, what is known about the image, and the words of the task; it returns what is wrong in a
-few words, or None. The published filter is unknown; these rules are this project's own.
+A check sees the report, what is known about the image, and the words of the task; it returns what is wrong in
+a few words, or None. The published filter is unknown; these rules are this project's own.
 """
 
 from __future__ import annotations
@@ -86,10 +86,14 @@ def length(reading: Reading, known: Known) -> str | None:
 
 
 _DANGLING = re.compile(
-    r"\b(?:a|an|the|of|in|on|at|to|and|or|with|without|no|for|from|by|is|are|was|were|be|been|may|not|as|than|that"
-    r"|there|these|this|which|left|right|mild|mildly|moderate|small|large|acute|active|chronic|bilateral|pulmonary"
-    r"|cardiopulmonary|pleural|cardiac|focal|radiographic|evidence|negative|stable|unchanged|lower|upper|middle|basilar"
-    r"|intrathoracic|subsegmental|most|likely|significant|definite|otherwise|within|normal limits for|airspace)\W*$"
+    r"\b(?:a|an|the|of|in|on|at|to|and|or|with|without|no|for|from|by|is|are|was|were|be|been|may|not"
+    r"|as|than|that"
+    r"|there|these|this|which|left|right|mild|mildly|moderate|small|large|acute|active|chronic"
+    r"|bilateral|pulmonary"
+    r"|cardiopulmonary|pleural|cardiac|focal|radiographic|evidence|negative|stable|unchanged|lower"
+    r"|upper|middle|basilar"
+    r"|intrathoracic|subsegmental|most|likely|significant|definite|otherwise|within|normal limits for"
+    r"|airspace)\W*$"
 )
 
 
@@ -147,18 +151,6 @@ def label_missing(reading: Reading, known: Known) -> str | None:
     return f"the impression does not name {_names(reading, known.labels)}"
 
 
-def label_incomplete(reading: Reading, known: Known) -> str | None:
-    """Where there are several labels, each of them is spoken of in some part and nowhere just denied."""
-    if len(known.labels) < 2:
-        return None
-    silent = [
-        key
-        for key in known.labels
-        if not reading.words.of(key).normal and not any(m.status != "denied" for m in reading.said(key))
-    ]
-    return f"no word of {_names(reading, silent)}" if silent else None
-
-
 def label_denied(reading: Reading, known: Known) -> str | None:
     """A true label is nowhere denied, neither by name nor by calling the whole image normal."""
     for key in known.labels:
@@ -214,7 +206,8 @@ def side_conflict(reading: Reading, known: Known) -> str | None:
         sides = {"findings": _sides(reading.findings, key), "impression": _sides(reading.impression, key)}
         name = reading.words.of(key).name
         if disagree(sides["findings"], sides["impression"]):
-            return f"{name}: {_side(sides['findings'])} in the findings, {_side(sides['impression'])} in the impression"
+            here, there = _side(sides["findings"]), _side(sides["impression"])
+            return f"{name}: {here} in the findings, {there} in the impression"
         true = sides_in(known.positions.get(key, ""))
         for part, said in sides.items():
             if disagree(true, said):
@@ -232,7 +225,6 @@ CHECKS: Mapping[str, Check] = {
         placeholder,
         invented_fact,
         label_missing,
-        label_incomplete,
         label_denied,
         contradiction,
         side_conflict,

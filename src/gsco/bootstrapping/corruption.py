@@ -1,7 +1,7 @@
 """Reports made wrong on purpose, out of true ones, to measure the filter by. No part of making records.
 
-Nothing here uses the filter's vocabulary or rules: a label is found by the stem its `Sample` gives, sides by the
-words left and right alone.
+Nothing here uses the filter's vocabulary or rules: a label is found by the stem of its `Spoken`, sides by
+the words left and right alone.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Corrupter:
 
     def corrupt(self, sample: Sample, kind: str) -> Sample | None:
         """The sample with one thing wrong, or None where this kind is not possible with it."""
-        rng = random.Random(f"{self.seed}:{kind}:{sample.id}")  # noqa: S311 - no secret
+        rng = random.Random(f"{self.seed}:{kind}:{sample.id}")
         makers: dict[str, Callable[[Sample, random.Random], Sample | None]] = {
             "label_swapped": self._label_swapped,
             "report_swapped": self._report_swapped,
@@ -152,7 +152,8 @@ class Corrupter:
             touched = True
             phrase = " or ".join(self.spoken[label].phrase for label in named)
             form = rng.choice(
-                ("No {}.", "There is no evidence of {}.", "No {} is seen.", "Negative for {}.", "{} is not identified.",
+                ("No {}.", "There is no evidence of {}.", "No {} is seen.", "Negative for {}.",
+                 "{} is not identified.",
                  "No definite {} or other acute abnormality.", "Without {}.", "{} has resolved.")
             )  # fmt: skip
             said = form.format(phrase)
@@ -213,7 +214,7 @@ class Corrupter:
                 ("age", f"Patient aged {age} years."),
                 ("sex", "The patient is a female."),
                 ("sex", "Chest of an adult man."),
-                ("name", f"{rng.choice(('Mr.', 'Mrs.'))} {rng.choice(('Smith', 'Jones', 'Keller', 'Rossi'))} was informed."),
+                ("name", rng.choice(("Mr. Smith", "Mrs. Jones", "Mr. Keller", "Mrs. Rossi")) + " knows."),
                 ("name", f"Discussed with Dr. {rng.choice(('Miller', 'Lopez', 'Chen'))}."),
                 ("date", f"Examination of {month:02d}/{day:02d}/{year}."),
                 ("date", f"Acquired on {rng.choice(('March', 'June', 'October'))} {day}, {year}."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-SIMILAR = 0.88
+SIMILAR = 0.9
 """Jaccard similarity of word triples from which two reports are near-duplicates."""
 
 

@@ -25,7 +25,6 @@ REASONS = {
     "placeholder": "placeholder",
     "invented_fact": "invented fact",
     "label_missing": "label not named",
-    "label_incomplete": "a label left out",
     "label_denied": "label denied",
     "contradiction": "contradiction",
     "side_conflict": "side",
@@ -43,7 +42,7 @@ def render_page(
     dataset: Dataset,
     words: Vocabulary,
 ) -> str:
-    """One HTML file without network; the same round gives the same bytes. At most `MAX_IMAGES` images are shown."""
+    """One HTML file; the same round gives the same bytes. At most `MAX_IMAGES` images are shown."""
     from markupsafe import Markup
 
     by_case: dict[str, list[Verdict]] = {}

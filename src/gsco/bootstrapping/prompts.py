@@ -52,7 +52,7 @@ _TASKS = (
 _RULES = (
     "The findings describe what is visible and fits the diagnosis: place, side, shape, extent.",
     "The impression names the diagnosis in one or two sentences.",
-    "State nothing that the image cannot show: no age, sex, name, date, size in millimetres or earlier examination.",
+    "State nothing that the image cannot show: no age, sex, name, date, size or earlier examination.",
     "Name no other disease.",
 )
 
@@ -89,7 +89,8 @@ def _bullets(told: Told, rng: random.Random) -> str:
 
 def _brief(told: Told, rng: random.Random) -> str:
     ask = rng.choice(("Write a short report.", "Report the image.", "Describe the image in a report."))
-    return f"Image: {told.modality}. Diagnosis: {told.diagnosis}. {ask} Begin with Findings: and end with Impression:"
+    form = "Begin with Findings: and end with Impression:"
+    return f"Image: {told.modality}. Diagnosis: {told.diagnosis}. {ask} {form}"
 
 
 TEMPLATES: Mapping[str, Callable[[Told, random.Random], str]] = {
@@ -116,11 +117,11 @@ def check_template(name: str) -> str:
 
 def make_prompt(template: str, told: Told, *, case_id: str, variant: int, seed: int) -> str:
     """A generator's prompt. Its wording depends on case, variant and seed, and on nothing else."""
-    rng = random.Random(f"{seed}:{template}:{variant}:{case_id}")  # noqa: S311 - no secret
+    rng = random.Random(f"{seed}:{template}:{variant}:{case_id}")
     return TEMPLATES[template](told, rng)
 
 
 def pupil_question(modality: str, *, case_id: str, seed: int) -> str:
     """What the training record asks: it tells no label."""
-    rng = random.Random(f"{seed}:question:{case_id}")  # noqa: S311 - no secret
+    rng = random.Random(f"{seed}:question:{case_id}")
     return rng.choice(_QUESTIONS).format(modality=modality)

@@ -3,7 +3,8 @@
 ``boot.jsonl`` has its rounds beside it::
 
     boot.jsonl                    accepted records of all rounds, in training format
-    boot.rounds/round-01/         config.json, drafts.jsonl, accepted.jsonl, rejected.jsonl, statistics.json, page.html
+    boot.rounds/round-01/         config.json, drafts.jsonl, accepted.jsonl, rejected.jsonl, statistics.json,
+                                  page.html
     boot.rounds/round-02/         the same, by a generator that learnt from the first round
 """
 

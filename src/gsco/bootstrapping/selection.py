@@ -1,4 +1,4 @@
-"""From drafts to verdicts: each alone, then those of one image beside each other, then those of all images."""
+"""From drafts to verdicts: each alone, then those of one image together, then those of all images."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ def sides_in(text: str) -> frozenset[str]:
 def sides_of(sentence: str, start: int, stop: int, spans: Sequence[tuple[int, int]]) -> frozenset[str]:
     """Side of the term at [start, stop) of a lower-case sentence.
 
-    Words between the term before and this one count first, then those behind it as far as the next term or break,
-    then those before the earlier terms: "left effusion and right basal atelectasis" gives each its own, "right basal
-    scarring or atelectasis" gives both the same.
+    Words between the term before and this one count first, then those behind it as far as the next term or
+    break, then those before the earlier terms: "left effusion and right basal atelectasis" gives each its
+    own, "right basal scarring or atelectasis" gives both the same.
 
     Args:
         spans: places of all terms of the sentence.

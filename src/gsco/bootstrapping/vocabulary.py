@@ -43,8 +43,10 @@ TERMS: dict[str, Terms] = {
         (
             r"cardiomegaly",
             r"cardiac enlargement",
-            r"(?:enlarged|large|enlargement of the|prominen\w+ of the) (?:heart|cardiac)(?: size| silhouette| shadow| contours?)?",
-            rf"{_HEART} (?:(?:is|are|appears?|remains?|size|again|mildly|moderately|markedly|severely|slightly|borderline"
+            r"(?:enlarged|large|enlargement of the|prominen\w+ of the) (?:heart|cardiac)(?: size"
+            r"| silhouette| shadow| contours?)?",
+            rf"{_HEART} (?:(?:is|are|appears?|remains?|size|again|mildly|moderately|markedly|severely"
+            rf"|slightly|borderline"
             r"|significantly|at the upper limits of|upper limits of) ){1,4}(?:enlarged|prominent)",
             rf"{_HEART} enlargement",
         ),
@@ -54,7 +56,8 @@ TERMS: dict[str, Terms] = {
             r"(?:enlarged|large|prominent) cardiomediastinal (?:silhouette|contours?)",
         ),
         (
-            rf"(?:heart|cardiac(?: silhouette)?)(?: size)?(?: and [a-z ]{{1,30}})? (?:is|are|appears?|remains?)"
+            r"(?:heart|cardiac(?: silhouette)?)(?: size)?(?: and [a-z ]{1,30})? (?:is|are|appears?"
+            r"|remains?)"
             r"(?: of)?(?: within)?(?: the)?(?: grossly)? (?:normal|not enlarged|unremarkable)",
             r"(?<!limits of )normal (?:heart|cardiac) (?:size|silhouette)",
             r"heart size (?:and [a-z ]{1,30} )?(?:within normal|normal)",
@@ -129,7 +132,8 @@ ALIASES = {
 NORMAL_NAMES = frozenset({"no finding", "no findings", "normal", "healthy", "no abnormality", "nothing"})
 
 _THING = (
-    r"(?:chest|exam\w*|stud(?:y|ies)|x[- ]?(?:rays?|xxxx)|radiographs?|radiographic|films?|images?|imaging|appearance"
+    r"(?:chest|exam\w*|stud(?:y|ies)|x[- ]?(?:rays?|xxxx)|radiographs?|radiographic|films?|images?"
+    r"|imaging|appearance"
     r"|heart and lungs|cardiopulmonary|tissues?|breasts?|skin|scans?|ct|ultrasound|views?|retina|fundus)"
 )
 _ILL = r"(?:abnormalit\w+|diseases?|process\w*|findings?|changes?|patholog\w+|lesions?|disorders?)"
@@ -140,8 +144,10 @@ NORMAL_ACUTE = re.compile(
 
 NORMAL_WHOLE = re.compile(
     rf"\b(?:normal|negative|unremarkable)(?: \w+){{0,3}}? {_THING}\b"
-    rf"|\b{_THING}(?: [\w,-]+){{0,6}}? (?:is|are|appears?|was|within)(?: \w+){{0,2}}? (?:normal|negative|unremarkable)\b"
-    rf"|\bno (?:(?:significant|radiographic|visible|focal|other|definite|cardiopulmonary|pulmonary|intrathoracic) ){{0,3}}"
+    rf"|\b{_THING}(?: [\w,-]+){{0,6}}? (?:is|are|appears?|was|within)(?: \w+){{0,2}}? (?:normal"
+    rf"|negative|unremarkable)\b"
+    rf"|\bno (?:(?:significant|radiographic|visible|focal|other|definite|cardiopulmonary|pulmonary"
+    rf"|intrathoracic) ){{0,3}}"
     rf"{_ILL}\b(?<!changes)(?<!change)(?! (?:in|of|since|from|compared))"
     r"|^\W*(?:\d+\.\s*)?(?:normal|negative|unremarkable)\W*$"
 )
@@ -149,7 +155,8 @@ NORMAL_WHOLE = re.compile(
 
 NORMAL_PART = re.compile(
     r"\bclear lungs?\b|\blungs?(?: fields?)? (?:are|is|appears?|remains?)(?: \w+){0,2}? clear\b"
-    r"|\bno (?:[\w-]+ ){0,6}disease\b|\bno (?:\w+ ){0,3}acute\b|\bno active\b|\bnegative for acute\b|\bunremarkable\b|\bwithin normal limits\b"
+    r"|\bno (?:[\w-]+ ){0,6}disease\b|\bno (?:\w+ ){0,3}acute\b|\bno active\b|\bnegative for acute\b"
+    r"|\bunremarkable\b|\bwithin normal limits\b"
 )
 """Says "normal" where that is true, and contradicts nothing by itself."""
 

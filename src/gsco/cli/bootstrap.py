@@ -78,8 +78,17 @@ def bootstrap(
             remedy="Choose train or val: reports of test cases would teach what is tested.",
         )
     settings = Settings(
-        tuple(generalist), template, drafts, agreement, keep, seed, cast(Split, split), limit, max_new_tokens, position_column
-    )  # fmt: skip
+        tuple(generalist),
+        template=template,
+        drafts=drafts,
+        agreement=agreement,
+        keep=keep,
+        seed=seed,
+        split=cast(Split, split),
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        position_column=position_column,
+    )
     set_threads(threads)
     progress = reporter(stderr())
     with progress.stage("reading the dataset") as step:
