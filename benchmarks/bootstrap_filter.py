@@ -242,10 +242,8 @@ def show(result: dict, judged: bool) -> None:
         return f"{f['value']:.3f} ({f['low']:.3f}–{f['high']:.3f})  {f['k']}/{f['n']}"
 
     part = "judged" if judged else "development"
-    print(
     counted = f"{result['true']} true reports ({result['normal']} normal), {result['wrong']} wrong ones"
     print(f"{part} part: {counted}")
-    )
     print("left out:", result["left_out"])
     for name in ("precision", "recall", "recall_normal", "recall_abnormal", "caught"):
         print(f"  {name:17}{cell(result[name])}")

@@ -42,7 +42,8 @@ def parse_report(text: str) -> Report:
         The parts, blanks at their ends removed. Text without headings has two empty parts.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    found = sorted([*_HEADING.finditer(text), *_INLINE.finditer(text)], key=lambda match: match.start())
+    by_name = {match.start("name"): match for match in (*_INLINE.finditer(text), *_HEADING.finditer(text))}
+    found = [by_name[place] for place in sorted(by_name)]
     parts: dict[str, list[str]] = {"findings": [], "impression": []}
     for place, match in enumerate(found):
         stop = found[place + 1].start() if place + 1 < len(found) else len(text)
