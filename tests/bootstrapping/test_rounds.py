@@ -67,7 +67,7 @@ def test_killed_and_continued_it_ends_with_the_same_bytes(dataset: Dataset, tmp_
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     bootstrap(dataset, Settings(("writer",), drafts=2), whole, load=load)
     script = [sys.executable, scripted_reports.__file__, str(dataset.root), str(killed), "1"]
-    assert subprocess.run(script, check=False).returncode == -signal.SIGKILL  # noqa: S603 - our own file
+    assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
     log = killed.with_suffix(".rounds") / "round-01" / "drafts.jsonl"
     assert len(log.read_text(encoding="utf-8").splitlines()) == 16
     with log.open("a", encoding="utf-8") as stream:
@@ -111,7 +111,7 @@ def test_bad_input_is_one_line(dataset: Dataset, tmp_path: Path) -> None:
         Settings(("writer",), agreement=2)
     with pytest.raises(UserError, match="twice"):
         Settings(("writer", "writer"))
-    with pytest.raises(UserError, match="no .jsonl"):
+    with pytest.raises(UserError, match=r"no \.jsonl"):
         bootstrap(dataset, Settings(("writer",)), tmp_path / "boot.txt", load=load)
     with pytest.raises(DatasetError, match="no labelled val case"):
         bootstrap(dataset, Settings(("writer",), split="val"), out, load=load)

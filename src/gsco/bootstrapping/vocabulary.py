@@ -24,14 +24,12 @@ class Terms:
         signs: vaguer words that count as naming it where it is true, and as nothing where it is not.
         denials: phrases that deny it without a negation ("heart size is normal").
         companions: canonical names of options that may be said beside it without having been told.
-        acute: whether "no acute disease" denies it.
     """
 
     names: tuple[str, ...]
     signs: tuple[str, ...] = ()
     denials: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
-    acute: bool = False
 
 
 _HEART = r"(?:heart|cardiac)(?: and mediastin\w+| size| silhouette| shadow| contours?)*"
@@ -73,7 +71,6 @@ TERMS: dict[str, Terms] = {
         (r"(?:air ?space|focal|patchy) (?:disease|opacit\w+|opacification)", r"opacit\w+"),
         (_CLEAR,),
         ("consolidation", "pneumonia"),
-        acute=True,
     ),
     "mass": Terms((r"mass(?:es)?", r"neoplasm\w*", r"tumou?rs?"), (r"lesions?",), (), ("nodule",)),
     "nodule": Terms((r"(?:micro)?nodules?",), (r"nodular\w*", r"lesions?", r"granulomas?"), (), ("mass",)),
@@ -82,22 +79,19 @@ TERMS: dict[str, Terms] = {
         (r"infecti\w+ (?:process|etiology|infiltrat\w+)", r"infection", r"pneumonitis"),
         (_CLEAR,),
         ("infiltration", "consolidation"),
-        acute=True,
     ),
-    "pneumothorax": Terms((r"(?:hydro)?pneumothora\w+",), acute=True),
+    "pneumothorax": Terms((r"(?:hydro)?pneumothora\w+",)),
     "consolidation": Terms(
         (r"consolidat\w+",),
         (r"air ?space (?:disease|opacit\w+|opacification)",),
         (_CLEAR,),
         ("infiltration", "pneumonia"),
-        acute=True,
     ),
     "edema": Terms(
         (r"(?<!soft tissue )o?edema",),
         (r"(?:vascular|pulmonary) congestion", r"(?:congestive )?heart failure", r"chf", r"fluid overload"),
         (),
         (),
-        acute=True,
     ),
     "emphysema": Terms(
         (r"(?<!subcutaneous )emphysema\w*",),
@@ -140,7 +134,7 @@ _ILL = r"(?:abnormalit\w+|diseases?|process\w*|findings?|changes?|patholog\w+|le
 NORMAL_ACUTE = re.compile(
     rf"\b(?:no|without|negative for|absence of)\b[^.;:]{{0,60}}\b(?:acute|active)\b[^.;:]{{0,60}}\b{_ILL}"
 )
-"""Nothing acute: says "normal" where that is true, and denies acute options only."""
+"""Nothing acute: says "normal" where that is true, and contradicts nothing by itself."""
 
 NORMAL_WHOLE = re.compile(
     rf"\b(?:normal|negative|unremarkable)(?: \w+){{0,3}}? {_THING}\b"
@@ -172,7 +166,6 @@ class OptionTerms:
     signs: re.Pattern[str] | None
     denials: re.Pattern[str] | None
     companions: frozenset[str]
-    acute: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +218,6 @@ def _vocabulary(options: tuple[tuple[str, str], ...]) -> Vocabulary:
                 _compiled(terms.signs) if terms and terms.signs else None,
                 _compiled(terms.denials) if terms and terms.denials else None,
                 frozenset(k for k, n in known.items() if terms and n in terms.companions),
-                bool(terms and terms.acute),
             )
         )
     return Vocabulary(tuple(out))
