@@ -116,7 +116,8 @@ def _show(statistics: dict[str, Any], out: Path, number: int) -> None:
     from gsco.cli.console import stdout
 
     title = f"Round {number}: {statistics['reported']} of {statistics['images']} images have a report"
-    table = Table("drafts", "", title=title, title_justify="left")
+    stdout().print(title, soft_wrap=True, highlight=False)
+    table = Table("drafts", "")
     for outcome in ("accepted", "spare", "rejected"):
         if statistics[outcome] or outcome != "spare":
             table.add_row(outcome, str(statistics[outcome]))
