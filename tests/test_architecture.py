@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "collaboration": {"errors", "cases", "specialists", "retrieval", "generalist"},
     "teaching": {"errors", "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
     "evaluation": {"errors", "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
+    "bootstrapping": {"errors", "cases", "generalist", "evaluation"},
 }
 
 

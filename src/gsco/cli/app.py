@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from gsco import __version__
-from gsco.cli import demo, diagnose, evidence, generalist, models, phantoms, report, run, specialist
+from gsco.cli import (
+    bootstrap,
+    demo,
+    diagnose,
+    evidence,
+    generalist,
+    models,
+    phantoms,
+    report,
+    run,
+    specialist,
+)
 
 app = typer.Typer(
     name="gsco",
@@ -42,6 +53,7 @@ app.command("diagnose", epilog=diagnose.EXAMPLE)(diagnose.diagnose)
 app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("phantoms", epilog=phantoms.EXAMPLE)(phantoms.phantoms)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.command("bootstrap", epilog=bootstrap.EXAMPLE)(bootstrap.bootstrap)
 app.add_typer(models.app, name="models")
 app.add_typer(specialist.app, name="specialist")
 app.add_typer(evidence.app, name="evidence")

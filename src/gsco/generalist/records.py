@@ -50,7 +50,7 @@ def write_records(
 
     def lines() -> Iterator[dict[str, object]]:
         for done, record in enumerate(records, start=1):
-            image = None if record.image is None else str(_file_of(record.image, folder / "images"))
+            image = None if record.image is None else str(file_of(record.image, folder / "images"))
             yield {
                 "id": record.id,
                 "kind": record.kind,
@@ -69,7 +69,8 @@ def write_records(
     return target
 
 
-def _file_of(ref: ImageRef, folder: Path) -> Path:
+def file_of(ref: ImageRef, folder: Path) -> Path:
+    """The file of an image; a row of an npz, or a frame, is written as PNG into `folder` first."""
     if ref.key is None and ref.index is None:
         return ref.path.resolve()
     name = "-".join(str(part) for part in (ref.path.stem, ref.key, ref.index) if part is not None)
