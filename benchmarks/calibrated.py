@@ -1,9 +1,12 @@
 """What `gsco_calibrated` is worth: finished runs in, one table out.
 
-    python benchmarks/calibrated.py RUN...
+    python benchmarks/calibrated.py [--bound] RUN...
 
 A run that was made before the arm existed is answered here in memory: the pool is fitted on its
 ``calibration.jsonl`` and applied to its ``cases.jsonl``, as `gsco run` does it. Nothing is written to a run.
+
+With ``--bound`` also: the macro-F1 of weights that are fitted to the test labels themselves. It is
+no result, it says how much a better choice of weights could gain at most.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import f1_score
 
 from gsco.collaboration import CALIBRATED
+from gsco.collaboration.pool import Pool
 from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.logline import pooled_line
 from gsco.evaluation.metrics import ECE_BINS
@@ -58,6 +63,18 @@ def figures_of(run: Path, heard: str = "gsco") -> tuple[dict[str, Any], dict[str
     return metrics, dict(zip(arbiter.pool.voices, arbiter.pool.weights, strict=True))
 
 
+def bound_of(run: Path, heard: str = "gsco") -> float:
+    """Macro-F1 on test of a pool fitted by likelihood on test, without a pull towards equal weights."""
+    record = json.loads((run / "dataset.json").read_text())
+    keys = tuple(option["key"] for option in record["task"]["options"])
+    lines = [line for line in read_lines(RunFolder(run).log) if line["arm"] == heard]
+    voices = [voices_in(line, keys) for line in lines]
+    said = {name: np.stack([voice[name] for voice in voices]) for name in voices[0]}
+    truth = np.asarray([keys.index(line["reference"]) for line in lines])
+    found = Pool.fit(said, truth, evenness=0.0).apply(said).argmax(axis=1)
+    return float(f1_score(truth, found, average="macro"))
+
+
 def ece_by_chance(lines: list[dict[str, Any]], draws: int = 500) -> tuple[float, float]:
     """Mean and 95 % quantile of the ECE of these very probabilities, were they all exactly true.
 
@@ -85,7 +102,9 @@ def spread(coverage: float, n: int, fitted: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    found = {run.name: figures_of(run) for run in parser.parse_args().runs}
+    parser.add_argument("--bound", action="store_true", help="also what no choice of weights exceeds by much")
+    options = parser.parse_args()
+    found = {run.name: figures_of(run) for run in options.runs}
     print("macro-F1 with 95 % interval over patients; n: answered / fitted on; ECE, and what it would be by")
     print("chance if every probability were exact (mean, 95 % quantile)")
     print(f"| set | n | {' | '.join((CALIBRATED, *BESIDE))} | ECE | by chance | of mean_probability |")
@@ -101,6 +120,12 @@ def main() -> None:
         ece.insert(1, "{:.3f}, at most {:.3f}".format(*metrics["by_chance"]))
         print(f"| {name} | {metrics['n']} / {metrics['fitted_on']} | {' | '.join([*cells, *ece])} |")
     print(f"| mean | | {' | '.join(number(value) for value in total.values())} | | | |")
+    if options.bound:
+        bounds = {run.name: bound_of(run) for run in options.runs}
+        told = ", ".join(f"{name} {number(value)}" for name, value in bounds.items())
+        print(
+            f"\nWeights fitted to the test labels: {told}; mean {number(sum(bounds.values()) / len(bounds))}"
+        )
     print("\nDifference in macro-F1 with 95 % interval; sets of stated coverage 90 %; the surest 80 %")
     print(
         "| set | − mean_probability | − gsco | coverage (± 95 % by chance) | set size | single | errors "
