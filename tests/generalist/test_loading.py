@@ -93,9 +93,9 @@ def test_options_behind_a_question_mark(tmp_path: Path) -> None:
     assert isinstance(half, TransformersGeneralist)
     assert half.model.dtype == torch.bfloat16
     assert half.fingerprint != plain.fingerprint
-    mapped = load_generalist(f"{folder}?device_map=cpu")
+    mapped = load_generalist(f"{folder}?device_map=auto")
     assert isinstance(mapped, TransformersGeneralist)
-    assert mapped.model.hf_device_map
+    assert {parameter.device.type for parameter in mapped.model.parameters()} <= {"cpu", "cuda"}
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,7 @@ def test_options_behind_a_question_mark(tmp_path: Path) -> None:
         ("dtype=float7", "no dtype 'float7'"),
         ("device=nowhere", "cannot be loaded"),
         ("quantization=3bit", "no quantization '3bit'. Choose 4bit or 8bit"),
+        ("device_map=nowhere", "cannot be loaded"),
         ("colour=red", "no option 'colour'. There are: dtype, device, device_map, quantization"),
         ("red", "no option 'red'"),
     ],
@@ -118,5 +119,16 @@ def test_quantised_weights_name_what_they_need(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install bitsandbytes"):
         LoadOptions(quantization="4bit").arguments()
-    with pytest.raises(ModelError, match="nano takes no options"):
+    with pytest.raises(ModelError, match="no such option"):
         load_generalist("nano?dtype=bfloat16")
+
+
+@pytest.mark.nano
+def test_nano_in_int8_is_another_generalist() -> None:
+    exact, rough = load_generalist("nano"), load_generalist("nano?dtype=int8")
+    request = Request(
+        "Options:\n- benign\n- malignant\nAnswer with one option.", None, ("benign", "malignant")
+    )
+    (first,), (second,) = exact.score_options([request]), rough.score_options([request])
+    assert exact.fingerprint != rough.fingerprint
+    assert 0 < abs(first.probabilities[0] - second.probabilities[0]) < 0.1
