@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from torch import nn
 
 from gsco.cases import Dataset
 from gsco.errors import ModelError
@@ -26,11 +28,16 @@ PLAIN = Schedule(
 )
 
 
-def _train(dataset: Dataset, cache: Path, schedule: Schedule, machine: Machine = ONE_CPU) -> Trained:
+def _train(
+    dataset: Dataset, cache: Path, schedule: Schedule, machine: Machine = ONE_CPU, *, small: bool = False
+) -> Trained:
     """A network without batch norm, whose gradients do not depend on how a batch is cut."""
     job = training_job(dataset, cache=cache, machine=machine)
     torch.manual_seed(0)
-    model = timm.create_model("test_vit", num_classes=3, img_size=32)
+    if small:
+        model: nn.Module = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.GELU(), nn.Flatten(), nn.Linear(512, 3))
+    else:
+        model = timm.create_model("test_vit", num_classes=3, img_size=32)
     return train_network(model, job, schedule, None, mean=HALF, std=HALF, what="net")
 
 
@@ -51,6 +58,15 @@ def test_half_precision_learns_alike_and_keeps_full_weights(dataset: Dataset, tm
     assert {value.dtype for value in half.state.values()} == {torch.float32}
     assert half.figure == pytest.approx(full.figure, abs=0.1)
     assert _far(full, half) > 0
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore")  # its compiler's own
+def test_a_compiled_network_learns_the_same(dataset: Dataset, tmp_path: Path) -> None:
+    plain = _train(dataset, tmp_path, PLAIN, small=True)
+    compiled = _train(dataset, tmp_path, PLAIN, Machine(compile=True), small=True)
+    assert 0 < _far(plain, compiled) < 2e-4
+    assert compiled.figure == pytest.approx(plain.figure, abs=1e-3)
 
 
 def test_two_processes_train_one_network(dataset: Dataset, tmp_path: Path) -> None:
