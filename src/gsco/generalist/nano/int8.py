@@ -14,10 +14,43 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional
 
+from gsco.errors import ModelError
+
 WIDE_CHANNELS = 32
 """Input channels of a projection that stay in fp32: the widest on a sample of text."""
 
 _TOP = 127.0
+_ZERO = 128  # inputs are unsigned, as the processor's instruction wants them
+
+
+def check_processor() -> None:
+    """ModelError unless this processor's products of int8 are exact.
+
+    Those without VNNI add pairs of products in 16 bits, which saturate, and say nothing.
+    """
+    if hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        extreme = torch.full((2, 64), 255, dtype=torch.uint8)
+        weight = torch.full((16, 64), 127, dtype=torch.int8)
+        found = _product(extreme, _pack(weight), torch.ones(16))
+        if bool((found == 64 * 127 * (255 - _ZERO)).all()):
+            return
+    raise ModelError(
+        "this processor does not multiply int8 exactly", remedy="Leave ?dtype=int8 out; fp32 is the default."
+    )
+
+
+def _pack(weight: torch.Tensor) -> torch.Tensor:
+    packed: torch.Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
+    return packed
+
+
+def _product(x: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """``(x - 128) @ weight.T * scale``: uint8 (T, inputs), int8 packed, fp32 (outputs,) -> fp32."""
+    zeros = torch.zeros(len(scale), dtype=torch.int32)
+    found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+        x, 1.0, _ZERO, packed, scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return found
 
 
 class Projection:
@@ -41,8 +74,8 @@ class Projection:
         aside = x.index_select(1, self._wide)
         x.index_fill_(1, self._wide, 0)
         scale = x.abs().amax(1, keepdim=True).clamp_(min=1e-12).div_(_TOP)
-        whole = torch._int_mm(x.div_(scale).round_().to(torch.int8), self._packed)
-        return whole.to(torch.float32).mul_(scale).mul_(self._scale).addmm_(aside, self._aside)
+        whole = _product(x.div_(scale).round_().add_(_ZERO).to(torch.uint8), self._packed, self._scale)
+        return whole.mul_(scale).addmm_(aside, self._aside)
 
     def to_int8(self, wide: torch.Tensor) -> None:
         """Pack the weights, all but the input channels `wide` (k,), which stay in fp32."""
@@ -51,7 +84,7 @@ class Projection:
         self._wide = wide
         self._aside = self.weight[:, wide].t().contiguous()
         self._scale = narrow.abs().amax(1).clamp_(min=1e-12).div_(_TOP)
-        self._packed = (narrow / self._scale[:, None]).round_().to(torch.int8).t()
+        self._packed = _pack((narrow / self._scale[:, None]).round_().to(torch.int8))
         self.weight = self.weight[:0]
 
     def _watch(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-from gsco.generalist.nano.int8 import Projection, choose_wide_channels
+from gsco.generalist.nano.int8 import Projection, check_processor, choose_wide_channels
 from gsco.generalist.option_tree import Row
 
 Precision = Literal["fp32", "int8"]
@@ -47,6 +47,9 @@ class Reader:
         model: transformers' ``LlamaModel`` in fp32; its weights are shared, not copied, in fp32.
         precision: of the matrix products; see `gsco.generalist.nano.int8`.
         sample: embeddings (T, D) of any ordinary text, by which int8 finds the channels it leaves in fp32.
+
+    Raises:
+        ModelError: int8 on a processor that does not multiply it exactly.
     """
 
     def __init__(self, model: Any, precision: Precision = "fp32", *, sample: torch.Tensor | None = None):
@@ -61,6 +64,7 @@ class Reader:
         if precision == "int8":
             if sample is None:
                 raise ValueError("int8 needs a sample of text")
+            check_processor()
             with choose_wide_channels([p for layer in self._layers for p in layer.projections]):
                 self(sample, [Row(range(len(sample)), (), 0)])
 
