@@ -6,14 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from gsco.bootstrapping.rounds import Settings, bootstrap
 from gsco.cases import Dataset, load_dataset
-from gsco.errors import DatasetError, RunError, UserError
-from gsco.generalist import Generalist
+from gsco.errors import DatasetError, ModelError, RequestsFailedError, RunError, UserError
+from gsco.generalist import Generalist, Request
 from gsco.generalist.records import read_records
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -76,6 +77,42 @@ def test_killed_and_continued_it_ends_with_the_same_bytes(dataset: Dataset, tmp_
     bootstrap(dataset, Settings(("writer",), drafts=2), killed, load=lambda spec: writer)
     assert writer.batches == 2  # 40 drafts in batches of 16, the first of which stood in the log
     assert files(killed) == files(whole)
+
+
+class Faulty(Writer):
+    """Has no answer for some images, as a server may; a restart mends it."""
+
+    def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:
+        texts: list[str | None] = list(super().generate(requests))
+        reasons: list[str | None] = [None] * len(texts)
+        for place, request in enumerate(requests):
+            assert request.image is not None
+            if request.image.path.stem in ("3", "17"):
+                texts[place], reasons[place] = None, "status 500"
+        if any(reasons):
+            raise RequestsFailedError("2 requests failed", results=texts, reasons=reasons)
+        return super().generate(requests)
+
+
+def test_drafts_without_an_answer_are_asked_for_again(dataset: Dataset, tmp_path: Path) -> None:
+    whole, partly = tmp_path / "whole.jsonl", tmp_path / "partly.jsonl"
+    bootstrap(dataset, Settings(("writer",)), whole, load=load)
+    with pytest.raises(ModelError, match=r"2 drafts have no answer \(status 500\)"):
+        bootstrap(dataset, Settings(("writer",)), partly, load=Faulty)
+    log = partly.with_suffix(".rounds") / "round-01" / "drafts.jsonl"
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 18
+    bootstrap(dataset, Settings(("writer",)), partly, load=load)
+    assert sorted(partly.read_text().splitlines()) == sorted(whole.read_text().splitlines())
+
+
+def test_other_words_are_another_round(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "boot.jsonl"
+    bootstrap(dataset, Settings(("writer",)), out, load=load)
+    monkeypatch.setattr("gsco.bootstrapping.rounds.make_prompt", lambda *_, **__: "Please.")
+    with pytest.raises(RunError, match="was begun with other prompts"):
+        bootstrap(dataset, Settings(("writer",)), out, load=load)
 
 
 def test_a_second_round_replaces_what_it_does_better(dataset: Dataset, tmp_path: Path) -> None:

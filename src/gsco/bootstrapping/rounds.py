@@ -25,7 +25,7 @@ from gsco.bootstrapping.selection import Verdict, select
 from gsco.bootstrapping.vocabulary import Vocabulary, vocabulary
 from gsco.cases.case import Case, Dataset, Option, Split, Task
 from gsco.cases.conversations import IMAGE_TAG, read_conversations, write_conversations
-from gsco.errors import DatasetError, RunError, UserError
+from gsco.errors import DatasetError, ModelError, RequestsFailedError, RunError, UserError
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder, write_atomic
 from gsco.generalist import Generalist, Request
@@ -243,12 +243,14 @@ def _settle(
 ) -> None:
     """Write what the round is made with, or check that it is the same."""
     told = [(s.case.id, str(s.case.image), s.known.labels, sorted(s.known.positions.items())) for s in found]
+    asked = [_prompt(s, v, settings) for s in found for v in range(settings.drafts)]
     config = {
         "schema": 1,
         "round": number,
         "dataset": dataset.name,
         "cases": len(found),
-        "told": hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16],
+        "told": _mark(told),
+        "prompts": _mark(asked),  # their wording may change with the version of this package
         **json.loads(json.dumps(asdict(settings))),
     }
     before = folder.read_json("config.json")
@@ -264,6 +266,16 @@ def _settle(
         )
 
 
+def _mark(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def _prompt(subject: Subject, variant: int, settings: Settings) -> str:
+    return make_prompt(
+        settings.template, subject.told, case_id=subject.case.id, variant=variant, seed=settings.seed
+    )
+
+
 def _draft(
     folder: RunFolder,
     settings: Settings,
@@ -271,10 +283,15 @@ def _draft(
     load: Callable[[str], Generalist],
     progress: Reporter,
 ) -> list[dict[str, Any]]:
-    """All drafts, in order of case, generator and variant; those that stand in the log are not made again."""
+    """All drafts, in order of case, generator and variant; those that stand in the log are not made again.
+
+    Raises:
+        ModelError: some have no answer, though they were tried again; all others stand in the log.
+    """
     log = folder.path / "drafts.jsonl"
     lines = folder.recover_log(log, ("case_id", "draft"))
     done = {(line["case_id"], line["draft"]) for line in lines}
+    failed: list[str] = []
     for place, spec in enumerate(settings.generalists):
         wanted = [(subject, variant) for subject in found for variant in range(settings.drafts)]
         if all((s.case.id, f"{place}.{v}") in done for s, v in wanted):
@@ -292,9 +309,17 @@ def _draft(
                 batch = wanted[start : start + BATCH]
                 missing = [(s, v) for s, v in batch if (s.case.id, f"{place}.{v}") not in done]
                 if missing:
-                    lines += _ask(generalist, spec, place, missing, settings, folder, log)
+                    made, reasons = _ask(generalist, spec, place, missing, settings, folder, log)
+                    lines += made
+                    failed += reasons
                 step(start + len(batch))
         del generalist
+    if failed:
+        raise ModelError(
+            f"{len(failed)} drafts have no answer ({failed[0]})",
+            where=str(folder.path),
+            remedy="Give the same command again: it asks for these alone.",
+        )
     order = {subject.case.id: place for place, subject in enumerate(found)}
     return sorted(
         lines, key=lambda line: (order[line["case_id"]], [int(part) for part in line["draft"].split(".")])
@@ -309,13 +334,16 @@ def _ask(
     settings: Settings,
     folder: RunFolder,
     log: Path,
-) -> list[dict[str, Any]]:
-    prompts = [
-        make_prompt(settings.template, s.told, case_id=s.case.id, variant=v, seed=settings.seed)
-        for s, v in batch
-    ]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The drafts of a batch, which are in the log by then, and why others have no answer."""
+    prompts = [_prompt(subject, variant, settings) for subject, variant in batch]
     requests = [Request(prompt, s.case.image) for prompt, (s, _) in zip(prompts, batch, strict=True)]
-    texts = generalist.generate(requests, max_new_tokens=settings.max_new_tokens)
+    texts: Sequence[str | None]
+    reasons: Sequence[str | None] = []
+    try:
+        texts = generalist.generate(requests, max_new_tokens=settings.max_new_tokens)
+    except RequestsFailedError as error:
+        texts, reasons = error.results, error.reasons
     made = [
         {
             "case_id": subject.case.id,
@@ -329,9 +357,10 @@ def _ask(
             "raw": text,
         }
         for (subject, variant), prompt, text in zip(batch, prompts, texts, strict=True)
+        if text is not None
     ]
     folder.append(made, log)
-    return made
+    return made, [reason for reason in reasons if reason]
 
 
 def _trace(verdict: Verdict, number: int) -> dict[str, Any]:

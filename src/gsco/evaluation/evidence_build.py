@@ -19,7 +19,7 @@ from gsco.cases import SPLITS, Case, Dataset, Split
 from gsco.cases.hashing import file_hash
 from gsco.collaboration import assemble, similar_to_known
 from gsco.embedded import cache_home
-from gsco.errors import DatasetError, LeakageError, RunError, StorageError
+from gsco.errors import DatasetError, LeakageError, RunError
 from gsco.evaluation.data import fingerprint
 from gsco.evaluation.environment import describe_environment, set_threads
 from gsco.evaluation.evidence_folder import KEY, LOG, RECORD, SCHEMA, evidence_line
@@ -147,18 +147,9 @@ def build_evidence(
     ours = any((folder.path / name).is_file() for name in (RECORD, RunFolder.LOCK))
     if folder.path.is_dir() and any(folder.path.iterdir()) and not ours:
         raise RunError("is not empty", where=str(out), remedy="Name a new folder with --out.")
-    try:
-        with folder.locked():
-            means = _Means(folder, cache_home(cache), progress or Silent())
-            return _execute(means, dataset, settings, encoder)
-    except StorageError as error:
-        if error.remedy and "--resume" in error.remedy:
-            raise StorageError(
-                error.what,
-                where=error.where,
-                remedy="Free some space and give the same command again; nothing finished is lost.",
-            ) from error
-        raise
+    with folder.locked():
+        means = _Means(folder, cache_home(cache), progress or Silent())
+        return _execute(means, dataset, settings, encoder)
 
 
 def _execute(means: _Means, dataset: Dataset, settings: _Settings, encoder: Backbone) -> dict[str, Any]:
