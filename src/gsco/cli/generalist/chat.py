@@ -14,6 +14,8 @@ EXAMPLE = 'Example:  gsco generalist chat scan.png --generalist nano --ask "Whic
 
 _HELP = "Ask in your own words, or: /describe  /report  /again (forget what was said)  /quit"
 
+_CLOSED = "MedDr-nano was taught to choose among options; what it writes freely makes little sense."
+
 
 def chat(
     image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or DICOM file.", show_default=False)],
@@ -40,6 +42,8 @@ def chat(
     load_image(ref)  # a broken image is told before a model is loaded for it
     with reporter(stderr()).stage(f"generalist {generalist}"):
         model = load_generalist(generalist)
+    if model.name == "meddr-nano":
+        stderr().print(_CLOSED, style="dim", highlight=False)
     talk = Conversation(model, ref, tokens)
     if not ask:
         console = stdout()
