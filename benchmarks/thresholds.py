@@ -1,6 +1,6 @@
 """How thresholds of rare labels should be chosen: macro-F1 of each rule, out of fold on training cases.
 
-    python benchmarks/thresholds.py /work/shared/data/cxr_nih --label-column findings
+    python benchmarks/thresholds.py path/to/cxr_nih --label-column findings
 
 Specialists answer training cases out of fold. Some patients, as many as a small validation set has, are drawn
 again and again; thresholds are chosen on them and judged on all others. No test case is looked at.

@@ -7,7 +7,7 @@ import typer
 from gsco.cli.generalist import card, chat, convert, merge, train, trial
 
 app = typer.Typer(
-    help="The generalist: convert MedDr, train MedDr-nano, merge adapters, write cards, try a model.",
+    help="The generalist: talk with one, convert MedDr, train, merge adapters, write cards, try a model.",
     no_args_is_help=True,
     epilog=train.EXAMPLE,
 )

@@ -16,7 +16,8 @@ def card(
     force: Annotated[bool, typer.Option("--force", help="Replace a card that was written by hand.")] = False,
 ) -> None:
     """Print a model card: class, sizes, origin, training record, licence. What is not known is said to be."""
-    from gsco.errors import StorageError, UserError
+    from gsco.errors import UserError
+    from gsco.evaluation.runfolder import write_atomic
     from gsco.generalist.card import MARK, make_card
 
     text = make_card(folder)
@@ -26,14 +27,5 @@ def card(
     path = folder / "README.md"
     if path.exists() and not force and MARK not in path.read_text(encoding="utf-8", errors="replace"):
         raise UserError("was written by someone else", where=str(path), remedy="Give --force to replace it.")
-    draft = path.with_name(".README.md.draft")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written ({error.strerror or error})",
-            where=str(path),
-            remedy="Print it without --write.",
-        ) from error
+    write_atomic(path, text)
     typer.echo(str(path))
