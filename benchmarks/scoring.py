@@ -33,7 +33,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gsco.cases import load_dataset
 from gsco.cases.phantoms import generate_phantoms
-from gsco.collaboration import GENERALIST_ARMS, get_template, restrict
+from gsco.collaboration import STANDARD_ARMS, get_template, restrict
 from gsco.generalist import Request
 from gsco.generalist.nano.backend import NanoGeneralist
 from gsco.teaching.simulate import simulate_evidence
@@ -128,7 +128,7 @@ def main() -> None:
         if args.profile:
             show_bound(lambda: alone(names, generate=False), scored[1], generated[1])
         for template in ("paper", "evidence"):
-            arms = ask(template, GENERALIST_ARMS)
+            arms = ask(template, STANDARD_ARMS)
             n = len(arms)
             show(
                 f"Four arms of an image, template {template}",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gsco.cases import Case, ImageRef, Option, Task
 from gsco.collaboration import (
-    GENERALIST_ARMS,
+    SHOWN_ARM,
+    STANDARD_ARMS,
     TEMPLATES,
     Collaboration,
     Evidence,
@@ -19,7 +20,7 @@ from gsco.collaboration import (
     get_template,
     restrict,
 )
-from gsco.errors import UserError
+from gsco.errors import ModelError, RunError, UserError
 from gsco.generalist import OptionScores, Request
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.retrieval import Neighbour
@@ -99,7 +100,7 @@ def test_letters_template_word_for_word() -> None:
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_an_arm_hears_only_its_evidence(name: str) -> None:
     template = get_template(name)
-    said = {arm: template.render(TASK, restrict(EVIDENCE, arm)).text.lower() for arm in GENERALIST_ARMS}
+    said = {arm: template.render(TASK, restrict(EVIDENCE, arm)).text.lower() for arm in STANDARD_ARMS}
     assert len(set(said.values())) == 4
     for arm, text in said.items():
         assert ("specialist" in text) == (arm in ("moed", "gsco"))
@@ -161,12 +162,43 @@ def test_all_arms_of_an_image_are_asked_together() -> None:
     )
     assert [r.image for r in listening.heard] == [CASE.image] * 4 + [other.image] * 4
     assert [(a.case_id, a.arm) for a in answers] == [
-        (c, arm) for c in ("x.png", "y.png") for arm in GENERALIST_ARMS
+        (c, arm) for c in ("x.png", "y.png") for arm in STANDARD_ARMS
     ]
     assert next(a for a in answers if a.arm == "gsco").prediction == "m"
     assert all(
         a.probabilities is not None and sum(a.probabilities.values()) == pytest.approx(1) for a in answers
     )
+
+
+def test_similar_cases_are_shown_before_the_question() -> None:
+    listening = _Listening()
+    known = {f"c{i}": ImageRef(Path(f"known/{i}.png")) for i in range(4)}
+    collaboration = Collaboration(listening, get_template("letters"), known_images=known, examples=3)
+    answers = collaboration.answer([CASE], TASK, [EVIDENCE], arms=["rad", SHOWN_ARM])
+    plain, shown = listening.heard
+    assert (plain.prompt, plain.image, plain.examples) == (shown.prompt, shown.image, ())
+    alone = get_template("letters").render(TASK, Evidence())
+    # the most similar one stands next to the question
+    assert [(e.image, e.prompt, e.answer) for e in shown.examples] == [
+        (known[f"c{i}"], alone.text, letter) for i, letter in [(2, "A"), (1, "B"), (0, "B")]
+    ]
+    assert shown.images == (known["c2"], known["c1"], known["c0"], CASE.image)
+    assert [case.case_id for case in answers[1].shown] == ["c2", "c1", "c0"]
+    assert answers[0].shown == ()
+
+
+def test_cases_that_cannot_be_shown_are_refused() -> None:
+    class OneImage(ScriptedGeneralist):
+        takes_examples = False
+
+    with pytest.raises(ModelError, match="scripted:first: takes one image, arm rad_images shows several"):
+        Collaboration(OneImage("first"), get_template("paper"), known_images={}).answer(
+            [CASE], TASK, [EVIDENCE], arms=[SHOWN_ARM]
+        )
+    with pytest.raises(RunError, match="image of the known case c3 is not at hand"):
+        Collaboration(ScriptedGeneralist("first"), get_template("paper")).answer(
+            [CASE], TASK, [EVIDENCE], arms=[SHOWN_ARM]
+        )
 
 
 def test_free_generation_is_parsed_or_counted_as_unparsed() -> None:

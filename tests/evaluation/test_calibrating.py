@@ -12,7 +12,7 @@ import pytest
 
 import gsco
 from gsco.cases.phantoms import generate_phantoms
-from gsco.collaboration import GENERALIST_ARMS, Temperature
+from gsco.collaboration import STANDARD_ARMS, Temperature
 from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.runfolder import RunFolder
@@ -80,7 +80,7 @@ def test_validation_cases_are_asked_about_and_no_test_case_is_fitted_on(
     lines = _lines(biased_run[0] / "calibration.jsonl")
     asked = {line["case_id"] for line in lines}
     assert asked <= {case.id for case in dataset.split("val")}
-    assert {line["arm"] for line in lines} == set(GENERALIST_ARMS)
+    assert {line["arm"] for line in lines} == set(STANDARD_ARMS)
     assert {line["split"] for line in lines} == {"val"}
     fits = read_calibrations(RunFolder(biased_run[0]))
     assert {fit.n for fit in fits.values()} == {len(asked)}

@@ -12,7 +12,9 @@ import yaml
 from small_runs import lines_of, small_dataset
 
 import gsco
-from gsco.collaboration import GENERALIST_ARMS, get_template
+from gsco.cases import load_dataset
+from gsco.collaboration import GENERALIST_ARMS, STANDARD_ARMS, get_template
+from gsco.errors import ModelError
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import json_value
 from gsco.evaluation.logline import evidence_dict, read_evidence
@@ -20,7 +22,7 @@ from gsco.evaluation.run import rerender
 from gsco.generalist import OptionScores, Request
 
 ARMS = {
-    *GENERALIST_ARMS,
+    *STANDARD_ARMS,
     "specialist:linear_probe",
     "specialist:knn",
     "best_specialist",
@@ -248,6 +250,38 @@ def test_all_arms_of_an_image_are_neighbouring_requests(
         images = [str(request.image) for request in batch]
         assert [images[i : i + 4] for i in range(0, len(images), 4)] == [[image] * 4 for image in images[::4]]
     assert RunConfig.from_yaml(tmp_path / "run" / "config.yaml").generalist == "witness"
+
+
+def test_the_images_of_similar_cases_are_shown_in_an_arm_of_its_own(
+    tmp_path: Path, feature_cache: Path, quick: dict[str, Any]
+) -> None:
+    class Shown(Witness):
+        takes_examples = True
+
+    folder, witness = small_dataset(tmp_path / "data"), Shown()
+    arms = ("rad", "rad_images")
+    config = RunConfig(data=folder, **{**quick, "arms": arms, "examples": 2, "calibration_cases": 0})
+    with pytest.raises(ModelError, match="witness: takes one image"):
+        gsco.run(config, tmp_path / "refused", generalist=Witness(), cache=feature_cache)
+    gsco.run(config, tmp_path / "run", generalist=witness, cache=feature_cache)
+    lines = lines_of(tmp_path / "run")
+    by_image = {str(r.image): r.examples for batch in witness.batches for r in batch if r.examples}
+    train = {case.id: str(case.image) for case in load_dataset(folder).split("train")}
+    for line in (line for line in lines if line["arm"] == "rad_images"):
+        nearest = [n["case_id"] for n in line["evidence"]["neighbours"][:2]]
+        assert [case["case_id"] for case in line["shown"]] == nearest[::-1]
+        shown = by_image[line["image"]]
+        assert [str(each.image) for each in shown] == [train[case_id] for case_id in nearest[::-1]]
+        assert [(each.prompt, each.answer) for each in shown] == [
+            (case["prompt"], case["answer"]) for case in line["shown"]
+        ]
+    assert not any("shown" in line for line in lines if line["arm"] != "rad_images")
+    said = gsco.diagnose(
+        lines[0]["image"], run=tmp_path / "run", generalist=witness, arm="rad_images", cache=feature_cache
+    )
+    assert said.prompt == lines[0]["prompt"]
+    assert witness.batches[-1][0].examples == by_image[lines[0]["image"]]
+    assert "Shown before, each with its image" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_unparsed_answers_are_counted_as_wrong_and_kept(

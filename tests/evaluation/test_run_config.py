@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gsco.cases import Case, Dataset, ImageRef, Option, Task
+from gsco.collaboration import GENERALIST_ARMS
 from gsco.errors import RunError
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import draw, fingerprint
@@ -18,7 +19,7 @@ configs = st.builds(
     seed=st.integers(0, 2**31),
     specialists=st.lists(st.sampled_from(["knn", "linear_probe", "small_cnn"]), unique=True).map(tuple),
     generalist=st.text(min_size=1, max_size=20).filter(str.isprintable),
-    arms=st.lists(st.sampled_from(["generalist", "moed", "rad", "gsco"]), unique=True).map(tuple),
+    arms=st.lists(st.sampled_from(GENERALIST_ARMS), unique=True).map(tuple),
     limit=st.none() | st.integers(1, 100),
     max_broken=st.floats(0, 1),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from gsco.cases import ImageRef
-from gsco.generalist import Request
+from gsco.generalist import Example, Request
 from gsco.generalist.chat_markup import stop_ids
 from gsco.generalist.finetune.adapter import with_adapter
 from gsco.generalist.finetune.batches import Collator
@@ -48,7 +49,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
 
 def requests_of(images: list[ImageRef]) -> list[Request]:
     prompts = ("Options: benign, malignant.", "Options: A. benign: 68%\nB. malignant, similar 10%")
-    return [Request(prompt, image, CHOICES) for image in (*images, None) for prompt in prompts]
+    shown = (Example("similar?", images[1], "benign"), Example("similar?", images[2], "malignant"))
+    return [
+        Request(prompts[0], images[0], CHOICES, examples=shown),
+        Request(prompts[1], images[0], CHOICES, examples=shown[:1]),
+        *(Request(prompt, image, CHOICES) for image in (*images, None) for prompt in prompts),
+    ]
 
 
 def test_options_are_scored_as_by_full_passes(model: TransformersGeneralist, images: list[ImageRef]) -> None:
@@ -91,6 +97,16 @@ def test_the_image_is_seen(model: TransformersGeneralist, images: list[ImageRef]
         for image in (images[0], images[2], None)
     )
     assert first != second != blind != first
+
+
+def test_the_examples_are_seen(model: TransformersGeneralist, images: list[ImageRef]) -> None:
+    """Another image or another answer in an example is another question."""
+    first, second = (Example("similar?", images[i], "benign") for i in (1, 2))
+    said = [
+        model.score_options([Request("Options: benign.", images[0], CHOICES, examples=shown)])[0]
+        for shown in [(first,), (second,), (replace(first, answer="malignant"),), (first, second), ()]
+    ]
+    assert len({score.log_probabilities for score in said}) == 5
 
 
 def chat(*texts: str, images: int = 1) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gsco.cases import ImageRef
 from gsco.errors import ModelError, RequestsFailedError
-from gsco.generalist import Request, can_score, load_generalist
+from gsco.generalist import Example, Request, can_score, load_generalist
 from gsco.generalist.openai_client import OpenAIGeneralist
 from gsco.generalist.openai_http import Patience
 from gsco.generalist.openai_messages import LONGEST_SIDE, data_uri
@@ -51,8 +51,13 @@ def test_what_is_sent(image: ImageRef) -> None:
         script.seen.clear()
         history = (("What is it?", "A scan."),)
         said = model.generate([Request("Sure?", image, history=history), Request("Hello")], max_new_tokens=7)
+        seen = list(script.seen)
+        script.seen.clear()
+        shown = (Example("Which?", image, "benign"),)
+        model.generate([Request("And this?", image, examples=shown, history=history)])
+        turns = script.seen[-1]["messages"]
     assert said == ["Sure?!", "Hello!"]
-    first = next(body for body in script.seen if len(body["messages"]) == 3)
+    first = next(body for body in seen if len(body["messages"]) == 3)
     assert {k: first[k] for k in ("model", "temperature", "stream", "max_tokens")} == {
         "model": MODEL,
         "temperature": 0,
@@ -66,6 +71,10 @@ def test_what_is_sent(image: ImageRef) -> None:
     assert head == "data:image/png;base64"
     sent = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
     assert (sent == np.asarray(Image.open(image.path))).all()  # lossless
+    assert turns[0]["content"] == [picture, {"type": "text", "text": "Which?"}]
+    assert turns[1] == {"role": "assistant", "content": "benign"}
+    assert turns[2:4] == first["messages"][:2]
+    assert turns[4] == {"role": "user", "content": "And this?"}
     assert not {"authorization", "cookie"} & set(script.headers[-1])
 
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from gsco.cases import ImageRef
-from gsco.generalist import Request, can_score, load_generalist
+from gsco.generalist import Example, Request, can_score, load_generalist
 from gsco.generalist.transformers_backend import TransformersGeneralist
 
 from .tiny import save_tiny_internvl
@@ -89,6 +89,8 @@ def test_transformers_serve_answers_as_the_model_in_process(
         *(Request(f"Options: benign, malignant. {n}", ref) for ref in refs for n in range(2)),
         Request("No image."),
         Request("And now?", refs[0], history=history),
+        Request("And this?", refs[0], examples=(Example("Which?", refs[1], "benign"),)),
+        Request("And this?", refs[0], examples=(Example("Which?", refs[2], "benign"),)),
     ]
     here = TransformersGeneralist.from_pretrained(str(folder)).generate(requests, max_new_tokens=8)
     (tmp_path / "hub").mkdir()
@@ -102,6 +104,7 @@ def test_transformers_serve_answers_as_the_model_in_process(
     assert not can_score(model) and "read by the parser" in getattr(model, "remark", "")
     assert there == here
     assert len(set(here)) > 3 and all(here)
+    assert here[-1] != here[-2]
 
 
 @pytest.mark.nano

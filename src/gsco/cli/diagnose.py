@@ -16,7 +16,8 @@ def diagnose(
     arm: Annotated[
         str | None,
         typer.Option(
-            help="generalist, moed, rad, gsco or gsco_calibrated. Default: the fullest that the run asked."
+            help="generalist, moed, rad, gsco, rad_images or gsco_calibrated. "
+            "Default: the fullest that the run asked."
         ),
     ] = None,
     generalist: Annotated[str | None, typer.Option(help="Another generalist than the run's.")] = None,

@@ -65,11 +65,21 @@ def run(
     ] = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option(help="generalist, moed, rad, gsco; repeat. Default: all four.", rich_help_panel=_WAY),
+        typer.Option(
+            help="generalist, moed, rad, gsco, rad_images (shows the similar cases' images to a model that "
+            "takes several); repeat. Default: the first four.",
+            rich_help_panel=_WAY,
+        ),
     ] = None,
     neighbours: Annotated[
         int | None,
         typer.Option("--neighbours", "-k", help="Similar cases per case. Default: 10.", rich_help_panel=_WAY),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(
+            help="Similar cases that arm rad_images shows, at most. Default: 4.", rich_help_panel=_WAY
+        ),
     ] = None,
     calibration_cases: Annotated[
         int | None,
@@ -147,6 +157,7 @@ def run(
         "mode": mode,
         "arms": tuple(arm) if arm else None,
         "neighbours": neighbours,
+        "examples": examples,
         "calibration_cases": calibration_cases,
         "pool_folds": pool_folds,
         "seed": seed,

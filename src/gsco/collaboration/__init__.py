@@ -1,8 +1,17 @@
 """Collaboration: evidence + prompt template + generalist → answer."""
 
-from gsco.collaboration.answer import Answer
+from gsco.collaboration.answer import Answer, ShownCase
 from gsco.collaboration.arbitration import CALIBRATED, Arbiter, Spoken
-from gsco.collaboration.arms import CONTROLS, GENERALIST_ARMS, Collaboration, controls, restrict
+from gsco.collaboration.arms import (
+    CONTROLS,
+    GENERALIST_ARMS,
+    SHOWN_ARM,
+    STANDARD_ARMS,
+    Collaboration,
+    check_arms,
+    controls,
+    restrict,
+)
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.gathering import assemble, neighbour_choices, similar_to_known
 from gsco.collaboration.pool import Pool, voices_of
@@ -14,6 +23,8 @@ __all__ = [
     "CALIBRATED",
     "CONTROLS",
     "GENERALIST_ARMS",
+    "SHOWN_ARM",
+    "STANDARD_ARMS",
     "TEMPLATES",
     "Answer",
     "Arbiter",
@@ -21,11 +32,13 @@ __all__ = [
     "Evidence",
     "Pool",
     "Prompt",
+    "ShownCase",
     "Spoken",
     "Team",
     "Temperature",
     "Template",
     "assemble",
+    "check_arms",
     "choose_team",
     "controls",
     "get_template",

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gsco.generalist import Example
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCase:
+    """A known case that was shown with its image before the question, and how."""
+
+    case_id: str
+    example: Example
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -21,6 +31,7 @@ class Answer:
         prompt: the exact text the generalist was given; None for controls.
         raw: what the generalist wrote (free generation only).
         template: name of the prompt template; None for controls.
+        shown: known cases that were shown before the prompt, in that order.
     """
 
     case_id: str
@@ -34,3 +45,4 @@ class Answer:
     label_set: tuple[str, ...] | None = None
     abstains: bool | None = None
     failed: str | None = None
+    shown: tuple[ShownCase, ...] = ()

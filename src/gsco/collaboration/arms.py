@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.cases import Case, Task
-from gsco.collaboration.answer import Answer
+from gsco.cases import Case, ImageRef, Task
+from gsco.collaboration.answer import Answer, ShownCase
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import Template
-from gsco.errors import RequestsFailedError
-from gsco.generalist import Generalist, Request
+from gsco.errors import ModelError, RequestsFailedError, RunError
+from gsco.generalist import Example, Generalist, Request, takes_examples
 
-GENERALIST_ARMS: tuple[str, ...] = ("generalist", "moed", "rad", "gsco")
+STANDARD_ARMS: tuple[str, ...] = ("generalist", "moed", "rad", "gsco")
+"""The published ones, which every generalist can answer."""
+
+SHOWN_ARM = "rad_images"
+"""``rad``, and the most similar known cases are shown, too, each as a question with its answer."""
+
+GENERALIST_ARMS: tuple[str, ...] = (*STANDARD_ARMS, SHOWN_ARM)
 CONTROLS: tuple[str, ...] = ("best_specialist", "majority_vote", "mean_probability", "neighbour_vote")
 Mode = Literal["score", "generate"]
 
@@ -25,12 +31,26 @@ def restrict(evidence: Evidence, arm: str) -> Evidence:
     """The part of the evidence that an arm may hear; ValueError for an unknown arm."""
     if arm not in GENERALIST_ARMS:
         raise ValueError(f"{arm!r} is not one of {GENERALIST_ARMS}")
-    similar = arm in ("rad", "gsco")
+    similar = arm in ("rad", "gsco", SHOWN_ARM)
     return Evidence(
         opinions=evidence.opinions if arm in ("moed", "gsco") else (),
         neighbours=evidence.neighbours if similar else (),
         neighbour_reliability=evidence.neighbour_reliability if similar else None,
     )
+
+
+def check_arms(arms: Sequence[str], generalist: Generalist) -> None:
+    """Refuse an arm that a generalist cannot answer.
+
+    Raises:
+        ModelError: the similar cases are to be shown, and it takes one image only.
+    """
+    if SHOWN_ARM in arms and not takes_examples(generalist):
+        raise ModelError(
+            f"takes one image, arm {SHOWN_ARM} shows several",
+            where=generalist.name,
+            remedy="Leave the arm out, or take a model that reads several images.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +64,23 @@ class Collaboration:
             (free text, read by `parse`).
         parse: free text and option names -> position of the option, or None when it cannot be read;
             needed for ``generate`` only.
+        known_images: image of each case that the index holds, by its id; needed for ``rad_images`` only.
+        examples: so many of the similar cases are shown there, at most.
     """
 
     generalist: Generalist
     template: Template
     mode: Mode = "score"
     parse: Callable[[str, Sequence[str]], int | None] | None = None
+    known_images: Mapping[str, ImageRef] | None = None
+    examples: int = 4
 
     def answer(
         self,
         cases: Sequence[Case],
         task: Task,
         evidence: Sequence[Evidence],
-        arms: Sequence[str] = GENERALIST_ARMS,
+        arms: Sequence[str] = STANDARD_ARMS,
     ) -> list[Answer]:
         """Answer each case in each arm, all arms of a case one after the other.
 
@@ -70,14 +94,20 @@ class Collaboration:
 
         Returns:
             n x len(arms) answers, by case, then by arm; one that the generalist failed to give says so.
+
+        Raises:
+            ModelError: see `check_arms`.
+            RunError: a similar case that is to be shown is not among `known_images`.
         """
+        check_arms(arms, self.generalist)
         if len(cases) != len(evidence):
             raise ValueError(f"{len(cases)} cases but {len(evidence)} pieces of evidence")
         keyed = [(case, arm) for case in cases for arm in arms]
         prompts = [self.template.render(task, restrict(known, arm)) for known in evidence for arm in arms]
+        shown = [self._shown(task, known) if arm == SHOWN_ARM else () for known in evidence for arm in arms]
         requests = [
-            Request(prompt.text, case.image, prompt.choices)
-            for (case, _), prompt in zip(keyed, prompts, strict=True)
+            Request(prompt.text, case.image, prompt.choices, examples=tuple(each.example for each in before))
+            for (case, _), prompt, before in zip(keyed, prompts, shown, strict=True)
         ]
         ask = self.generalist.score_options if self.mode == "score" else self.generalist.generate
         if self.mode == "generate" and self.parse is None:
@@ -89,17 +119,39 @@ class Collaboration:
         except RequestsFailedError as error:
             said, reasons = error.results, error.reasons
         answers = []
-        for (case, arm), prompt, found, reason in zip(keyed, prompts, said, reasons, strict=True):
+        for (case, arm), prompt, before, found, reason in zip(
+            keyed, prompts, shown, said, reasons, strict=True
+        ):
             if found is None:
                 answer = self._answer(case, arm, prompt.text, task, None, None, None)
-                answers.append(replace(answer, failed=reason or "no answer"))
+                answer = replace(answer, failed=reason or "no answer")
             elif isinstance(found, str):
                 position = None if self.parse is None else self.parse(found, task.names)
-                answers.append(self._answer(case, arm, prompt.text, task, position, None, found))
+                answer = self._answer(case, arm, prompt.text, task, position, None, found)
             else:
                 p = found.probabilities
-                answers.append(self._answer(case, arm, prompt.text, task, found.choice, p, None))
+                answer = self._answer(case, arm, prompt.text, task, found.choice, p, None)
+            answers.append(replace(answer, shown=before))
         return answers
+
+    def _shown(self, task: Task, evidence: Evidence) -> tuple[ShownCase, ...]:
+        """The most similar known cases as questions with answers, the most similar one last."""
+        question = self.template.render(task, Evidence())
+        out = []
+        for neighbour in reversed(evidence.neighbours[: self.examples]):
+            position = next((task.index(label) for label in neighbour.labels if label in task.keys), None)
+            if position is None:
+                continue
+            image = (self.known_images or {}).get(neighbour.case_id)
+            if image is None:
+                raise RunError(
+                    f"the image of the known case {neighbour.case_id} is not at hand",
+                    remedy=f"Put the dataset back, or leave arm {SHOWN_ARM} out.",
+                )
+            out.append(
+                ShownCase(neighbour.case_id, Example(question.text, image, question.choices[position]))
+            )
+        return tuple(out)
 
     def _answer(
         self,

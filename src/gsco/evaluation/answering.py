@@ -129,7 +129,12 @@ def _ask(
     collaboration = None
     if generalist is not None:
         collaboration = Collaboration(
-            generalist, get_template(config.template), answer_mode(config.mode, generalist), parse_option
+            generalist,
+            get_template(config.template),
+            answer_mode(config.mode, generalist),
+            parse_option,
+            known_images={case.id: case.image for case in dataset.split("train")},
+            examples=config.examples,
         )
     with work.stage(stage, total=len(cases)) as step:
         for start in range(0, len(cases), config.batch_cases):

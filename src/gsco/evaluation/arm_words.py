@@ -20,6 +20,7 @@ ARMS: dict[str, ArmWords] = {
     "gsco_calibrated": ArmWords("GSCo calibrated", "all voices, weighted on validation", article=False),
     "moed": ArmWords("+ specialists (MoED)", "hears the specialists", article=False),
     "rad": ArmWords("+ similar cases (RAD)", "hears the most similar known cases", article=False),
+    "rad_images": ArmWords("+ images of similar cases", "is shown the most similar ones, too", article=False),
     "generalist": ArmWords("generalist alone", "sees the image only"),
     "best_specialist": ArmWords("best specialist", "chosen on validation"),
     "majority_vote": ArmWords("majority vote", "of the same specialists"),
@@ -30,7 +31,7 @@ ARMS: dict[str, ArmWords] = {
 
 
 _VOICES = {"generalist": "the generalist's answer", "neighbour_vote": "the similar cases' vote"}
-_FULLEST_FIRST = ("gsco", "moed", "rad", "generalist", "mean_probability", "best_specialist")
+_FULLEST_FIRST = ("gsco", "moed", "rad_images", "rad", "generalist", "mean_probability", "best_specialist")
 
 
 def fullest_arm(arms: Collection[str]) -> str | None:

@@ -14,7 +14,7 @@ from gsco.errors import RunError
 from gsco.evaluation.runfolder import normal_path
 
 Leak = Literal["ids", "groups", "pixels", "near_duplicates"]
-Arm = Literal["generalist", "moed", "rad", "gsco"]
+Arm = Literal["generalist", "moed", "rad", "gsco", "rad_images"]
 
 
 class RunConfig(BaseModel):
@@ -35,6 +35,7 @@ class RunConfig(BaseModel):
         mode: ``score`` (probability of each option, always valid) or ``generate`` (free text, parsed).
         arms: which ways of asking the generalist to run; none of them leaves the controls alone.
         neighbours: how many similar known cases are looked up for a case.
+        examples: how many of them, at most, arm ``rad_images`` shows with their images.
         split: whose cases are answered; the other one of val and test stays untouched.
         calibration_cases: labelled validation cases, drawn by `seed`, on which a temperature of each arm is
             fitted before the answers count (`calibrating.py`); never more than are answered;
@@ -70,6 +71,7 @@ class RunConfig(BaseModel):
     mode: Literal["score", "generate"] = "score"
     arms: tuple[Arm, ...] = ("generalist", "moed", "rad", "gsco")
     neighbours: int = Field(default=10, ge=1)
+    examples: int = Field(default=4, ge=1)
     split: Literal["val", "test"] = "test"
     calibration_cases: int = Field(default=300, ge=0)
     pool_folds: int = Field(default=0, ge=0)

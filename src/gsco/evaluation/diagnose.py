@@ -12,6 +12,7 @@ from gsco.cases.paths import expanded
 from gsco.collaboration import (
     CALIBRATED,
     GENERALIST_ARMS,
+    SHOWN_ARM,
     Answer,
     Arbiter,
     Collaboration,
@@ -157,8 +158,9 @@ def diagnose(
     Args:
         image: an image or DICOM file.
         run: the run folder whose parts are used.
-        arm: ``generalist``, ``moed``, ``rad``, ``gsco`` or, where the run has it, ``gsco_calibrated``; the
-            fullest that the run asked when None.
+        arm: ``generalist``, ``moed``, ``rad``, ``gsco``, ``rad_images`` (where the generalist reads several
+            images and the dataset is still there) or, where the run has it, ``gsco_calibrated``; the fullest
+            that the run asked when None.
         generalist: another one than the run's, then taken at its word: an object, or what
             `gsco.load_generalist` takes.
         heatmaps: whether to draw where each specialist looked.
@@ -215,7 +217,12 @@ def diagnose(
             )
         wanted = dict.fromkeys(heard if each == CALIBRATED else each for each in (arm, heard, "generalist"))
         answers = Collaboration(
-            model, get_template(config.template), answer_mode(config.mode, model), parse_option
+            model,
+            get_template(config.template),
+            answer_mode(config.mode, model),
+            parse_option,
+            known_images=_known_images(config) if SHOWN_ARM in wanted else None,
+            examples=config.examples,
         ).answer([case], task, [evidence], tuple(wanted))
     failed = next((each.failed for each in answers if each.failed), None)
     if failed:
@@ -258,6 +265,14 @@ def diagnose(
         raw=answers[0].raw,
         heatmaps=maps,
     )
+
+
+def _known_images(config: RunConfig) -> dict[str, ImageRef]:
+    """Images of the training cases; DatasetError where the data are gone."""
+    from gsco.cases import load_dataset
+
+    dataset = load_dataset(config.data, max_broken=1.0, seed=config.seed)
+    return {case.id: case.image for case in dataset.split("train")}
 
 
 def _weights(arbiter: Arbiter, heard: str) -> dict[str, float]:

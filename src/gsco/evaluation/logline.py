@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gsco.cases import Case
-from gsco.collaboration import CALIBRATED, GENERALIST_ARMS, Answer, Evidence
+from gsco.collaboration import CALIBRATED, GENERALIST_ARMS, Answer, Evidence, ShownCase
 from gsco.retrieval import Foreignness, Neighbour
 from gsco.specialists import Opinion
 
@@ -43,6 +43,7 @@ def make_line(case: Case, answer: Answer, evidence: Evidence, *, dataset: str) -
         "template": answer.template,
         "evidence": evidence_dict(evidence) if answer.arm in GENERALIST_ARMS else None,
         "image": str(case.image),
+        **({"shown": [_shown(case) for case in answer.shown]} if answer.shown else {}),
         **({} if answer.failed is None else {"failed": answer.failed}),
     }
 
@@ -55,7 +56,7 @@ def pooled_line(heard: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         answer: the answer; its label set and abstention stand in the line, too.
     """
     return {
-        **{name: value for name, value in heard.items() if name != "failed"},  # the pool did answer
+        **{name: value for name, value in heard.items() if name not in ("failed", "shown")},
         "arm": answer.arm,
         "kind": kind_of(answer.arm),
         "prediction": answer.prediction,
@@ -144,6 +145,11 @@ def read_evidence(values: Mapping[str, Any]) -> Evidence:
 def cluster_hash(dataset: str, case: Case) -> str:
     """Sixteen hex digits that are the same for cases of one patient (or group) and say nothing else."""
     return hashlib.sha256(f"{dataset}\0{case.cluster}".encode()).hexdigest()[:16]
+
+
+def _shown(case: ShownCase) -> dict[str, str]:
+    """A known case that was shown, the exact words included."""
+    return {"case_id": case.case_id, "prompt": case.example.prompt, "answer": case.example.answer}
 
 
 def _shares(probabilities: dict[str, float] | None) -> dict[str, float] | None:

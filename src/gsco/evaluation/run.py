@@ -199,11 +199,13 @@ def _note_environment(work: Work, threads: int) -> None:
 def _ready_generalist(work: Work, generalist: Generalist | None) -> Generalist:
     """The generalist, loaded before anything is trained, and the same as when the run was started."""
     with work.stage(f"generalist {work.config.generalist}"):
+        from gsco.collaboration import check_arms
         from gsco.generalist import load_generalist, remark_of
 
         if generalist is None:
             generalist = load_generalist(work.config.generalist)
         now = {"schema": 1, "name": generalist.name, "fingerprint": generalist.fingerprint}
+        check_arms(work.config.arms, generalist)
         remark = remark_of(generalist)
         if remark:
             now["remark"] = remark

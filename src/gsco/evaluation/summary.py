@@ -33,6 +33,7 @@ COMPARISONS: tuple[tuple[str, str], ...] = (
     ("gsco", "generalist"),
     ("moed", "majority_vote"),
     ("rad", "neighbour_vote"),
+    ("rad_images", "rad"),
     ("gsco_calibrated", "mean_probability"),
     ("gsco_calibrated", "gsco"),
 )

@@ -13,6 +13,21 @@ from gsco.cases import ImageRef
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A known case that is shown before a question is asked: a turn of its own, with its answer.
+
+    Attributes:
+        prompt: the user turn about it.
+        image: its image.
+        answer: what is true of it.
+    """
+
+    prompt: str
+    image: ImageRef
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to a generalist.
 
@@ -21,12 +36,36 @@ class Request:
         image: the image asked about; None for a text-only question.
         choices: the strings that may follow, for `Generalist.score_options`.
         history: earlier turns about the same image, (question, answer) each.
+        examples: known cases with images of their own, shown before all else; for generalists that
+            `takes_examples` names.
     """
 
     prompt: str
     image: ImageRef | None = None
     choices: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """All images, in the order in which they are shown."""
+        return (*(e.image for e in self.examples), *(() if self.image is None else (self.image,)))
+
+    def turns(self) -> list[Turn]:
+        """The conversation: the examples, what was said before about the image, the question."""
+        shown = [Turn(e.prompt, e.image, e.answer) for e in self.examples]
+        asked: list[tuple[str, str | None]] = [*self.history, (self.prompt, None)]
+        about = [Turn(text, None if i else self.image, answer) for i, (text, answer) in enumerate(asked)]
+        return [*shown, *about]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a user says, perhaps with an image before it, and the answer; None where it is asked for."""
+
+    text: str
+    image: ImageRef | None
+    answer: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +103,9 @@ class Generalist(Protocol):
         name: what a log calls it.
         fingerprint: changes whenever the answers may change (weights, revision, settings).
 
-    An implementation may have two more: ``can_score`` (False: there is only `generate`; see `can_score`) and
-    ``remark``, a sentence about how it answers, for a log and a page.
+    An implementation may have three more: ``can_score`` (False: there is only `generate`; see `can_score`),
+    ``takes_examples`` (True: it reads `Request.examples`; others raise ValueError) and ``remark``, a sentence
+    about how it answers, for a log and a page.
     """
 
     name: str
@@ -83,6 +123,11 @@ class Generalist(Protocol):
 def can_score(generalist: Generalist) -> bool:
     """Whether it knows the probabilities of options; some servers only tell what a model writes."""
     return bool(getattr(generalist, "can_score", True))
+
+
+def takes_examples(generalist: Generalist) -> bool:
+    """Whether it can be shown several images, known cases before the one that is asked about."""
+    return bool(getattr(generalist, "takes_examples", False))
 
 
 def remark_of(generalist: Generalist) -> str:

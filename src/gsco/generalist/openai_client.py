@@ -38,6 +38,8 @@ class OpenAIGeneralist:
         abilities: what the server offers; see `probe`.
     """
 
+    takes_examples = True
+
     def __init__(self, wire: Wire, model: str, abilities: Abilities) -> None:
         self.abilities = abilities
         self.name = f"{PREFIX}{model}"
@@ -170,7 +172,7 @@ class OpenAIGeneralist:
         )
 
     def _images(self, requests: Sequence[Request]) -> dict[ImageRef, str]:
-        refs = dict.fromkeys(request.image for request in requests if request.image is not None)
+        refs = dict.fromkeys(ref for request in requests for ref in request.images)
         if refs and self.abilities.sees is False:
             raise ModelError(
                 "takes no images (an image does not change what it reads)",
@@ -180,12 +182,11 @@ class OpenAIGeneralist:
         return {ref: data_uri(load_image(ref)) for ref in refs}
 
     def _payload(self, request: Request, images: Mapping[ImageRef, str], **extra: Any) -> Json:
-        image = None if request.image is None else images[request.image]
         messages = []
-        for i, (question, answer) in enumerate(request.history):
-            messages.append(user_turn(question, image if i == 0 else None))
-            messages.append({"role": "assistant", "content": answer})
-        messages.append(user_turn(request.prompt, None if request.history else image))
+        for turn in request.turns():
+            messages.append(user_turn(turn.text, None if turn.image is None else images[turn.image]))
+            if turn.answer is not None:
+                messages.append({"role": "assistant", "content": turn.answer})
         return body(self._model, messages, **extra)
 
     def _settled(self, results: Sequence[T | RefusedError | UnansweredError]) -> list[T]:

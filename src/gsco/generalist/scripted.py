@@ -25,6 +25,8 @@ class ScriptedGeneralist:
     ``letters``: the mean probability, else the similar cases), else the first.
     """
 
+    takes_examples = True
+
     def __init__(self, rule: str = "hash") -> None:
         if rule not in RULES:
             raise UserError(f"no scripted generalist {rule!r}", remedy=f"Choose one of: {', '.join(RULES)}")
@@ -36,7 +38,7 @@ class ScriptedGeneralist:
         if not request.choices:
             raise ValueError("a request without choices cannot be scored")
         if self.rule == "hash":
-            text = request.prompt + str(request.image)
+            text = request.prompt + "".join(map(str, request.images))
             return int(hashlib.sha256(text.encode()).hexdigest(), 16) % len(request.choices)
         if self.rule == "percent":
             ranked = re.findall(r"^(?:Specialists' mean|Most similar).*?: (.*)", request.prompt, re.MULTILINE)

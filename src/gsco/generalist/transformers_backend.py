@@ -34,6 +34,8 @@ class TransformersGeneralist:
         image: settings of the image processor, before its own.
     """
 
+    takes_examples = True
+
     def __init__(
         self,
         model: Any,
@@ -78,10 +80,10 @@ class TransformersGeneralist:
         )
 
     def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:
-        """See `Generalist.generate`; requests with and without image go in batches of their own."""
+        """See `Generalist.generate`; requests of unlike numbers of images go in batches of their own."""
         out: list[str] = [""] * len(requests)
-        for with_image in (True, False):
-            rows = [i for i, r in enumerate(requests) if (r.image is not None) == with_image]
+        for n in sorted({len(r.images) for r in requests}):
+            rows = [i for i, r in enumerate(requests) if len(r.images) == n]
             for start in range(0, len(rows), _BATCH):
                 part = rows[start : start + _BATCH]
                 inputs = self._inputs([requests[i] for i in part])
@@ -150,15 +152,15 @@ class TransformersGeneralist:
     def _inputs(self, requests: Sequence[Request]) -> Any:
         conversations = []
         for request in requests:
-            turns: list[dict[str, Any]] = []
-            for question, answer in (*request.history, (request.prompt, None)):
-                content: list[dict[str, Any]] = [{"type": "text", "text": question}]
-                if request.image is not None and not turns:
-                    content.insert(0, {"type": "image", "image": load_image(request.image)})
-                turns.append({"role": "user", "content": content})
-                if answer is not None:
-                    turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-            conversations.append(turns)
+            messages: list[dict[str, Any]] = []
+            for turn in request.turns():
+                content: list[dict[str, Any]] = [{"type": "text", "text": turn.text}]
+                if turn.image is not None:
+                    content.insert(0, {"type": "image", "image": load_image(turn.image)})
+                messages.append({"role": "user", "content": content})
+                if turn.answer is not None:
+                    messages.append({"role": "assistant", "content": [{"type": "text", "text": turn.answer}]})
+            conversations.append(messages)
         return self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,

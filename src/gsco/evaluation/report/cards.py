@@ -60,11 +60,12 @@ class NeighbourItem:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one arm was asked and what it said, word for word."""
+    """What one arm was asked and what it said, word for word; known cases that it was shown, with answers."""
 
     name: str
     prompt: str
     raw: str | None
+    shown: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,12 @@ def _card(
         neighbour_reliability="" if reliability is None else number(reliability, 2),
         index_version=str(neighbours[0].get("index_version") or "") if neighbours else "",
         prompts=tuple(
-            Prompt(arm_name(arm), str(answers[arm]["prompt"]), answers[arm].get("raw"))
+            Prompt(
+                arm_name(arm),
+                str(answers[arm]["prompt"]),
+                answers[arm].get("raw"),
+                tuple((s["case_id"], s["answer"]) for s in answers[arm].get("shown") or ()),
+            )
             for arm in arms
             if answers[arm].get("prompt")
         ),

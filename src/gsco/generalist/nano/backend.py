@@ -48,8 +48,8 @@ class NanoGeneralist:
         model: base and adapter as one model.
         tokenizer: of the base.
         fingerprint: changes whenever the answers may.
-        precision: of scoring; ``int8`` is about twice as fast on a CPU with VNNI, and answers alike in 99 of
-            100 cases and more (``benchmarks/int8.py``). Free text is always written in fp32.
+        precision: of scoring; ``int8`` takes two thirds of the time on a CPU with VNNI, and answers alike in
+            99 of 100 cases and more (``benchmarks/int8.py``). Free text is always written in fp32.
     """
 
     def __init__(
@@ -129,6 +129,8 @@ class NanoGeneralist:
         return self._reader(self._embed(ids, [image])[0], rows)
 
     def _ids(self, request: Request) -> list[int]:
+        if request.examples:
+            raise ValueError("MedDr-nano reads one image, no examples")
         seen = request.image is not None
         return encode_prompt(self.tokenizer, request.prompt, image=seen, history=request.history)
 
