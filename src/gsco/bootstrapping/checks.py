@@ -144,7 +144,7 @@ def label_missing(reading: Reading, known: Known) -> str | None:
     for key in known.labels:
         option = reading.words.of(key)
         if option.normal:
-            if says_normal(reading.report.impression, option):
+            if says_normal(reading.report.impression, option) or _only_denies(reading):
                 return None
         elif any(m.option == key and m.status != "denied" for m in reading.impression):
             return None
@@ -168,7 +168,8 @@ def label_denied(reading: Reading, known: Known) -> str | None:
             asserted = any(m.status != "denied" for m in mine)
             blunt = any(m.bare and not m.sides and m.named for m in denials)
             sure = any(m.status == "affirmed" and m.named for m in reading.said(key))
-            if blunt or (sure and not asserted):
+            vague = all(not m.named and not m.bare for m in denials)  # "no focal opacity"
+            if blunt or (sure and not asserted and not vague):
                 return f"{option.name} is denied in the {part}"
     if all(not reading.words.of(key).normal for key in known.labels) and known.labels:
         text = reading.report.impression.lower()
@@ -265,6 +266,21 @@ def says_normal(text: str, option: OptionTerms) -> bool:
     patterns = (NORMAL_ACUTE, NORMAL_WHOLE, NORMAL_PART)
     return any(_asserted(pattern, lowered) for pattern in patterns) or any(
         not _turned(lowered, m) for m in option.names.finditer(lowered)
+    )
+
+
+_DENYING = re.compile(r"\W*(?:\d+\.\s*)?(?:there (?:is|are) )?(?:no|without|negative for)\b")
+
+
+def _only_denies(reading: Reading) -> bool:
+    """Whether an impression does nothing but deny options, and the findings name none ("No infiltrate.")."""
+    text = reading.report.impression.lower()
+    said = [text[a:b] for a, b in sentences(text)]
+    return (
+        bool(reading.impression)
+        and all(m.status == "denied" for m in reading.impression)
+        and all(_DENYING.match(sentence) for sentence in said)
+        and not any(m.named and m.status != "denied" for m in reading.findings)
     )
 
 

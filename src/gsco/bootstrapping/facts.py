@@ -56,11 +56,18 @@ KINDS: dict[str, re.Pattern[str]] = {
 }
 """Patterns on lower-case text by the kind of fact."""
 
+_WISHED = re.compile(
+    r"\b(?:consider|recommend|suggest|advise)\w* comparison\b[^.]*|\bcomparison with\b[^.]*\b(?:could|would"
+    r"|if available|if possible|is recommended|recommended)\b[^.]*"
+    r"|\bif (?:there (?:are|is) )?(?:no )?(?:prior|previous)\b[^.]*"
+)
+"""A wish for an earlier examination says nothing of one."""
+
 PLACEHOLDER = re.compile(r"\bx{3,}\b|\[[^\]\n]{0,40}\]|<[^>\n]{1,40}>|_{3,}", re.IGNORECASE)
 """Words taken out or to be filled in: no text to learn from."""
 
 
 def find_facts(text: str) -> dict[str, str]:
     """Kinds of facts a report states, each with the first words that do."""
-    lowered = text.lower()
+    lowered = _WISHED.sub(" ", text.lower())
     return {kind: match.group() for kind, pattern in KINDS.items() if (match := pattern.search(lowered))}

@@ -33,7 +33,14 @@ class Terms:
 
 
 _HEART = r"(?:heart|cardiac)(?: and mediastin\w+| size| silhouette| shadow| contours?)*"
-_CLEAR = r"lungs? (?:fields? )?(?:are|is|appears?|remains?)(?: well[- ]\w+ and| both| grossly)? clear\b"
+_IS_LARGE = (
+    r"(?:(?:is|are|appears?|remains?|size|again|mildly|moderately|markedly|severely|slightly|borderline"
+    r"|significantly|at the upper limits of|upper limits of) ){1,4}(?:enlarged|prominent)"
+)
+_CLEAR = (  # all of them: "the left lung is clear" says nothing of the right one
+    r"(?<!left )(?<!right )(?<!remainder of the )(?<!rest of the )(?<!remaining )lungs? (?:fields? )?"
+    r"(?:are|is|appears?|remains?)(?: well[- ]\w+ and| both| grossly)? clear\b"
+)
 
 TERMS: dict[str, Terms] = {
     "atelectasis": Terms((r"atelecta\w+",), (r"(?:lung|lobar|lobe) collapse", r"volume loss")),
@@ -41,14 +48,16 @@ TERMS: dict[str, Terms] = {
         (
             r"cardiomegaly",
             r"cardiac enlargement",
-            r"(?:enlarged|large|enlargement of the|prominen\w+ of the) (?:heart|cardiac)(?: size"
-            r"| silhouette| shadow| contours?)?",
-            rf"{_HEART} (?:(?:is|are|appears?|remains?|size|again|mildly|moderately|markedly|severely"
-            rf"|slightly|borderline"
-            r"|significantly|at the upper limits of|upper limits of) ){1,4}(?:enlarged|prominent)",
-            rf"{_HEART} enlargement",
+            r"(?:enlarged|large|enlargement of the|prominen\w+ of the) (?:heart|cardiac)(?: size)?(?! silh)",
+            rf"heart(?: and mediastin\w+| size| contours?)* {_IS_LARGE}",
+            r"heart enlargement",
         ),
         (
+            # a large silhouette may be fluid around the heart
+            r"(?:enlarged|large|enlargement of the|prominen\w+ of the) (?:heart|cardiac) (?:silhouette"
+            r"|shadow|contours?)",
+            rf"{_HEART} {_IS_LARGE}",
+            rf"{_HEART} enlargement",
             r"borderline (?:heart|cardiac) size",
             r"heart (?:is|appears) large",
             r"(?:enlarged|large|prominent) cardiomediastinal (?:silhouette|contours?)",
