@@ -1,8 +1,8 @@
 """The bootstrapping filter on real reports and on the same made wrong: precision and recall, by kind.
 
-    python benchmarks/bootstrap_filter.py --root ../shared/data                  # what rules were made on
-    python benchmarks/bootstrap_filter.py --root ../shared/data --part judged    # what they are judged on
-    python benchmarks/bootstrap_filter.py --root ../shared/data --part second    # what the second ones were made on
+    python benchmarks/bootstrap_filter.py --root ../shared/data              # the first rules were made on it
+    python benchmarks/bootstrap_filter.py --root ../shared/data --part second  # and the second ones
+    python benchmarks/bootstrap_filter.py --root ../shared/data --part judged  # what those were judged on
 
 What counts as what is said in docs/bootstrapping.md.
 """

@@ -39,6 +39,13 @@ def sides(text: str) -> dict[str, frozenset[str]]:
         ("Effusion cannot be excluded.", "uncertain"),
         ("Cannot exclude effusion.", "uncertain"),
         ("Atelectasis versus effusion.", "uncertain"),
+        ("Blunting suggestive of effusion.", "uncertain"),
+        ("Question small right effusion.", "uncertain"),
+        ("Opacities may be secondary to effusion.", "uncertain"),
+        ("Effusion is less likely but not entirely excluded.", "uncertain"),
+        ("CT could be done to identify a small effusion.", "uncertain"),
+        ("Near-complete resolution of effusion.", "affirmed"),
+        ("No acute abnormality, findings compatible with effusion.", "affirmed"),
     ],
 )
 def test_status(text: str, status: str) -> None:
@@ -48,6 +55,11 @@ def test_status(text: str, status: str) -> None:
 def test_a_heart_of_normal_size_is_no_cardiomegaly() -> None:
     assert said("The heart is normal in size.") == {"Cardiomegaly": "denied"}
     assert said("Heart size is mildly enlarged.") == {"Cardiomegaly": "affirmed"}
+
+
+def test_one_clear_lung_says_nothing_of_the_other() -> None:
+    assert said("The lungs are clear.") == {"Pneumonia": "denied"}
+    assert said("The left lung is clear. The remainder of the lungs are clear.") == {}
 
 
 def test_each_term_has_its_own_side() -> None:

@@ -85,6 +85,28 @@ def test_normal_reports() -> None:
     assert "label_denied" in codes(Report(GOOD.findings, "Normal chest. Left effusion."), EFFUSION)
 
 
+def test_an_impression_that_only_denies_is_a_normal_one() -> None:
+    for said in ("No focal infiltrate.", "No evidence of thoracic injury. No effusion."):
+        assert codes(Report(CLEAR.findings, said), NORMAL) == set()
+    enlarged = Report("The heart is enlarged.", "No focal infiltrate.")
+    assert {"label_missing", "contradiction"} <= codes(enlarged, NORMAL)
+
+
+def test_a_large_silhouette_names_a_large_heart_and_is_not_one() -> None:
+    said = Report(
+        "The cardiac silhouette is enlarged. Left effusion.", "Enlarged cardiac silhouette. Left effusion."
+    )
+    assert codes(said, Known(("Cardiomegaly", "Effusion"))) == codes(said, EFFUSION) == set()
+
+
+def test_an_examination_that_is_wished_for_is_not_invented() -> None:
+    wished = " Comparison with prior studies could confirm this. If there are no previous films, CT may help."
+    assert codes(Report(GOOD.findings, GOOD.impression + wished), EFFUSION) == set()
+    assert "invented_fact" in codes(
+        Report(GOOD.findings + " Compared to the prior exam, better.", GOOD.impression), EFFUSION
+    )
+
+
 def test_options_of_another_field() -> None:
     words = vocabulary_of(["benign", "malignant", "normal"])
     text = "Findings: An oval, well-defined mass with smooth margins.\nImpression: {}"

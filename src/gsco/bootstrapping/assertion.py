@@ -26,8 +26,12 @@ _PSEUDO = re.compile(
     r"|large|major|other))* (?:change|changed|increase|decrease|improvement|worsening|progression"
     r"|resolution"
     r"|only|necessarily|certain)\b"
+    r"|\b(?:near|nearly|partial|incomplete|some)[- ]?(?:complete )?(?:resolution|clearing) of\b"
     r"|\bunable to|\b(?:not|cannot|can not|can't|never)(?: be)?(?: \w+ly)? (?:exclude[d]?|rule[d]? out"
     r"|excluding)"
+)
+_NOT_QUITE = re.compile(
+    r"^[^.;]{0,60}?\bnot (?:be )?(?:entirely|completely|definite\w*|fully) (?:be )?excluded\b"
 )
 _BEFORE = re.compile(
     r"\b(?:no|not|without|denie[sd]|negative for|free of|clear of|absence of|lack of|neither|nor|never"
@@ -47,11 +51,11 @@ _AFTER_PSEUDO = re.compile(
     r"^[^.;]{0,45}?\b(?:cannot|can not|not|never)(?: be)?(?: \w+ly)? (?:exclude|rule|be)"
 )
 _DOUBT_BEFORE = re.compile(
-    r"\b(?:may|might|could|possibl[ey]|questionable|question of|cannot exclude|not exclude[ds]?|versus"
+    r"\b(?:may|might|could|possibl[ey]|question(?:able|ed|s)?(?: of)?|cannot exclude|not exclude[ds]?|versus"
     r"|vs|or"
     r"|suspected|concern for|concerning for|suspicious for|suspicion of|to exclude|to rule out|evaluate for"
-    r"|suggest(?:s|ed|ing)?|equivocal|uncertain|differential|considerations?|consider|either"
-    r"|difficult to exclude)\b"
+    r"|suggest(?:s|ed|ing|ive)?|equivocal|uncertain|differential|considerations?|consider|either"
+    r"|difficult to exclude|to (?:identify|detect|look for|search for|assess for))\b"
 )
 _DOUBT_AFTER = re.compile(
     r"^[^.;]{0,45}?\b(?:difficult to (?:\w+ )?exclude|(?:cannot|can not"
@@ -61,12 +65,14 @@ _DOUBT_AFTER = re.compile(
 _STOP = re.compile(
     r"\b(?:but|however|although|though|except|aside from|apart from|other than|with the exception of"
     r"|there (?:is|are)"
-    r"|which|secondary to|due to|otherwise|nevertheless|yet|again(?: seen)?)\b"
+    r"|which|(?<!may be )(?<!might be )(?<!could be )(?<!possibly )(?:secondary to|due to)"
+    r"|otherwise|nevertheless|yet|again(?: seen)?)\b"
     r"|(?<!consistent )(?<!compatible )"
     r"(?<!associated )\bwith\b"
     r"|,? \band (?:a|an|the|stable|unchanged|persistent|chronic|mild|moderate|small|minimal|old|left"
     r"|right|severe)\b"
-    r"|, (?:a|an|the|stable|unchanged|persistent|chronic|mild|moderate|minimal|there|it|this|these) "
+    r"|, (?:a|an|the|stable|unchanged|persistent|chronic|mild|moderate|minimal|there|it|this|these"
+    r"|findings?) "
 )
 _QUALIFIED = re.compile(
     r"\b(?:large|sizable|significant|focal|other|additional|new|further|acute|definite|overt|gross"
@@ -156,7 +162,7 @@ def status_at(sentence: str, start: int, stop: int) -> tuple[Status, bool]:
         for m in _PSEUDO.finditer(before)
     )
     clause = after[: next((m.start() for m in _STOP.finditer(after)), len(after))]
-    if doubt_pseudo or _DOUBT_AFTER.match(clause):
+    if doubt_pseudo or _DOUBT_AFTER.match(clause) or _NOT_QUITE.match(after):
         return "uncertain", False
     if denials := list(_BEFORE.finditer(scope)):
         between = scope[denials[-1].end() :] + sentence[start:stop]

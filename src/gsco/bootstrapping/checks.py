@@ -277,7 +277,7 @@ def _only_denies(reading: Reading) -> bool:
     text = reading.report.impression.lower()
     said = [text[a:b] for a, b in sentences(text)]
     return (
-        bool(reading.impression)
+        bool(said)
         and all(m.status == "denied" for m in reading.impression)
         and all(_DENYING.match(sentence) for sentence in said)
         and not any(m.named and m.status != "denied" for m in reading.findings)

@@ -27,7 +27,7 @@ KINDS: dict[str, re.Pattern[str]] = {
         r"|\bsigned by\b|\bdictated by\b"
     ),
     "date": re.compile(
-        rf"\b\d{{1,2}}[/.-]\d{{1,2}}[/.-](?:\d{{4}}|\d{{2}})\b|\b(?:19|20)\d\d[-/]\d"
+        rf"\b\d{{1,2}}([/.-])\d{{1,2}}\1(?:\d{{4}}|\d{{2}})\b|\b(?:19|20)\d\d[-/]\d"
         rf"|\b{_MONTH}\.? \d{{1,2}}\b"
         rf"|\b\d{{1,2}}(?:st|nd|rd|th)? {_MONTH}\b|\b(?:in|of|since|from|dated) (?:{_MONTH} )?(?:19"
         rf"|20)\d\d\b"

@@ -97,7 +97,7 @@ TERMS: dict[str, Terms] = {
         ("infiltration", "pneumonia"),
     ),
     "edema": Terms(
-        (r"(?<!soft tissue )o?edema",),
+        (r"(?<!soft tissue )(?<!laryngeal )(?<!peripheral )(?<!subcutaneous )o?edema",),
         (r"(?:vascular|pulmonary) congestion", r"(?:congestive )?heart failure", r"chf", r"fluid overload"),
         (),
         (),
