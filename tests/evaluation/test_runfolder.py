@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gsco.disk import as_storage_error, write_atomic
 from gsco.errors import RunError, StorageError
-from gsco.evaluation.runfolder import RunFolder, as_storage_error, write_atomic
+from gsco.evaluation.runfolder import RunFolder
 
 
 def line(number: int, arm: str = "gsco") -> dict[str, object]:
@@ -89,7 +90,8 @@ class TestFull:
         import resource, signal, sys
         from pathlib import Path
         from gsco.errors import StorageError
-        from gsco.evaluation.runfolder import RunFolder, write_atomic
+        from gsco.disk import write_atomic
+        from gsco.evaluation.runfolder import RunFolder
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         folder = RunFolder(Path({str(folder)!r}))
         def limit(n): resource.setrlimit(resource.RLIMIT_FSIZE, (n, resource.RLIM_INFINITY))

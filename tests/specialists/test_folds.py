@@ -27,7 +27,7 @@ def test_a_group_is_never_divided_and_every_case_has_one_fold(
     rows: list[tuple[int, int]], folds: int, seed: int
 ) -> None:
     targets, groups = [label for label, _ in rows], [f"patient {group}" for _, group in rows]
-    if len(set(groups)) < folds:
+    if len(set(groups)) < folds or max(Counter(targets).values()) < folds:
         with pytest.raises(DatasetError, match="folds"):
             grouped_folds(targets, groups, folds=folds, seed=seed)
         return

@@ -25,9 +25,10 @@ from gsco.bootstrapping.selection import Verdict, select
 from gsco.bootstrapping.vocabulary import Vocabulary, vocabulary
 from gsco.cases.case import Case, Dataset, Option, Split, Task
 from gsco.cases.conversations import IMAGE_TAG, read_conversations, write_conversations
+from gsco.disk import write_atomic
 from gsco.errors import DatasetError, ModelError, RequestsFailedError, RunError, UserError
 from gsco.evaluation.progress import Reporter, Silent
-from gsco.evaluation.runfolder import RunFolder, write_atomic
+from gsco.evaluation.runfolder import RunFolder
 from gsco.generalist import Generalist, Request
 from gsco.generalist.records import file_of
 

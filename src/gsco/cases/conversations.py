@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,8 @@ from gsco.cases.case import SPLITS, Case, Dataset, ImageRef, Split, Task
 from gsco.cases.names import UNKNOWN_MODALITY, known_set
 from gsco.cases.splits import draw_splits
 from gsco.cases.tables import read_jsonl, read_text
-from gsco.errors import DatasetError, StorageError
+from gsco.disk import whole_file, writing
+from gsco.errors import DatasetError
 
 IMAGE_TAG = "<image>"
 """Stands for an image inside a human's turn."""
@@ -52,13 +52,9 @@ def write_conversations(path: Path, records: Iterable[Mapping[str, Any]]) -> int
         StorageError: the file cannot be written.
     """
     count = 0
-    temporary: Path | None = None
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
+        with whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
             for record in records:
                 problem = problem_of(record)
                 if problem:
@@ -67,13 +63,6 @@ def write_conversations(path: Path, records: Iterable[Mapping[str, Any]]) -> int
                 count += 1
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise StorageError(f"cannot be written ({error.strerror})", where=str(path)) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return count
 
 

@@ -42,7 +42,7 @@ def _run(arguments: list[str] | None) -> int:
             return _fail_usage(error)
         if type(error).__name__ == "Abort":
             return _fail("aborted", None, 130)
-        from gsco.evaluation.runfolder import as_storage_error
+        from gsco.disk import as_storage_error
 
         storage = as_storage_error(error)
         if storage is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gsco.cases import Dataset
+from gsco.disk import write_atomic
 from gsco.errors import DatasetError, RunError
 from gsco.evaluation.copies import validation_note
 from gsco.evaluation.data import read_record
@@ -17,7 +18,6 @@ from gsco.evaluation.foreign import foreign_note, sign_facts
 from gsco.evaluation.heatmaps import stored_heatmap
 from gsco.evaluation.report import file_thumbnail, render_report
 from gsco.evaluation.report.wording import comparison_sentence, headline
-from gsco.evaluation.runfolder import write_atomic
 from gsco.evaluation.summary import summarise
 from gsco.evaluation.work import Work
 

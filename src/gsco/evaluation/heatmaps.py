@@ -17,11 +17,11 @@ import numpy as np
 
 from gsco.cases import Case, ImageRef, load_image
 from gsco.cases.paths import expanded
+from gsco.disk import storage_errors, write_atomic
 from gsco.errors import ModelError
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.report.cards import disagreements
 from gsco.evaluation.report.heat import StoredHeatmap
-from gsco.evaluation.runfolder import storage_errors, write_atomic
 from gsco.evaluation.work import Work
 from gsco.specialists.registry import safe_name
 

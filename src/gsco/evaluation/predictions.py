@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gsco.disk import storage_errors, write_atomic
 from gsco.errors import RunError
-from gsco.evaluation.runfolder import RunFolder, storage_errors, write_atomic
+from gsco.evaluation.runfolder import RunFolder
 from gsco.specialists.registry import safe_name
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Dataset
+from gsco.disk import write_atomic
 from gsco.errors import DatasetError, ModelError
 from gsco.evaluation import metrics
-from gsco.evaluation.runfolder import write_atomic
 from gsco.specialists.calibration import sigmoid, softmax
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.cases import Task
+from gsco.disk import as_storage_error, write_atomic
 from gsco.embedded import cache_home
 from gsco.errors import RunError
 from gsco.evaluation.answering import answer_cases
@@ -21,7 +22,7 @@ from gsco.evaluation.heatmaps import make_heatmaps
 from gsco.evaluation.parts import check_recipes, gather_evidence, make_parts
 from gsco.evaluation.pooling import pool_answers
 from gsco.evaluation.progress import Reporter, Silent
-from gsco.evaluation.runfolder import RunFolder, as_storage_error, write_atomic
+from gsco.evaluation.runfolder import RunFolder
 from gsco.evaluation.work import Work
 
 if TYPE_CHECKING:

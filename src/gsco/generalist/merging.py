@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gsco.cases.paths import expanded
-from gsco.errors import ModelError, StorageError
+from gsco.disk import dump_json, writing
+from gsco.errors import ModelError
 from gsco.generalist.nano.assemble import check_adapter, load_nano
 
 RECORD = "merge.json"
@@ -73,28 +74,18 @@ def merge_adapter(
         adapter_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         modules=_modules(weights),
     )
-    scratch: Path | None = None
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".merge-"))
-        model.save_pretrained(str(scratch))
-        companion.save_pretrained(str(scratch))
-        for origin, names in ((folder, _CARRIED), (expanded(named), _FROM_BASE)):
-            for name in names:
-                if (origin / name).is_file():
-                    shutil.copyfile(origin / name, scratch / name)
-        (scratch / RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-        scratch.chmod(0o755)
-        scratch.replace(target)
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written ({error.strerror or error})",
-            where=str(target),
-            remedy="Free some space or name another folder.",
-        ) from error
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".merge-") as place:
+            draft = Path(place) / target.name
+            model.save_pretrained(str(draft))
+            companion.save_pretrained(str(draft))
+            for origin, names in ((folder, _CARRIED), (expanded(named), _FROM_BASE)):
+                for name in names:
+                    if (origin / name).is_file():
+                        shutil.copyfile(origin / name, draft / name)
+            (draft / RECORD).write_text(dump_json(asdict(record)), encoding="utf-8")
+            draft.replace(target)
     return record
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.errors import ModelError, StorageError
+from gsco.disk import dump_json, whole_file, write_atomic, writing
+from gsco.errors import ModelError
 from gsco.retrieval.index import CaseIndex, Entry, content_hash
 from gsco.retrieval.nearest import Engine
 
@@ -25,6 +24,7 @@ def save_index(index: CaseIndex, folder: Path) -> None:
     """Write an index; each file appears whole, ``config.json`` last."""
     from importlib.metadata import version
 
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     config = {
@@ -42,19 +42,13 @@ def save_index(index: CaseIndex, folder: Path) -> None:
         json.dumps({"id": e.id, "labels": list(e.labels), "units": list(e.units)}, ensure_ascii=False) + "\n"
         for e in index.entries
     ]
-    try:
+    with writing(folder, what="cannot write the index", also=SafetensorError):
         folder.mkdir(parents=True, exist_ok=True)
-        vectors = np.ascontiguousarray(index.embeddings)
-        _replace(folder / _VECTORS, lambda path: save_file({_TENSOR: vectors}, path))
-        _write(folder / _CASES, "".join(lines))
-        _write(folder / _CARD, _card(index))
-        _write(folder / _CONFIG, json.dumps(config, indent=2) + "\n")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the index: {error.strerror or error}",
-            where=str(folder),
-            remedy="Free some space or choose another folder.",
-        ) from error
+        with whole_file(folder / _VECTORS) as draft:
+            save_file({_TENSOR: np.ascontiguousarray(index.embeddings)}, draft)
+        write_atomic(folder / _CASES, "".join(lines))
+        write_atomic(folder / _CARD, _card(index))
+        write_atomic(folder / _CONFIG, dump_json(config))
 
 
 def load_index(folder: Path, *, expect_encoder: str | None, engine: Engine, verify: bool) -> CaseIndex:
@@ -137,19 +131,6 @@ def _map(folder: Path) -> NDArray[np.float32]:
 
 def _damaged(folder: Path, what: str) -> ModelError:
     return ModelError(f"the index is damaged: {what}", where=str(folder), remedy="Build it again.")
-
-
-def _write(path: Path, text: str) -> None:
-    _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8", newline="\n"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(scratch)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _card(index: CaseIndex) -> str:

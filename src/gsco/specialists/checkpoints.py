@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from gsco.cases import Dataset
 from gsco.cases.medmnist_names import MEDMNIST_2D
-from gsco.errors import ModelError, StorageError
+from gsco.disk import whole_file, writing
+from gsco.errors import ModelError
 from gsco.specialists.architectures import OWN, REFERENCE
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.networks import NetworkSpecialist
@@ -189,15 +190,10 @@ def export_checkpoint(
         int(about["seed"]) if seed is None else seed,
     )
     path = Path(folder) / str(name)
-    try:
+    with writing(path, also=RuntimeError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".tmp")
-        torch.save(state, draft)
-        draft.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise StorageError(
-            f"cannot be written ({error})", where=str(path), remedy="Free some space."
-        ) from error
+        with whole_file(path) as draft:
+            torch.save(state, draft)
     return path
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Dataset, ImageRef
+from gsco.disk import writing
 from gsco.errors import DatasetError, ModelError, StorageError
 from gsco.specialists.calibration import judge, judge_labels
 from gsco.specialists.exported import ExportedSpecialist
@@ -165,12 +166,11 @@ def write_export(
     check(made.report, precision, gate)
     draft = out.with_name(f".{out.name}.draft")
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        made.save_pretrained(draft)
-        read = ExportedSpecialist.from_pretrained(draft)
-        draft.rename(out)
-    except OSError as error:
-        raise StorageError(f"cannot be written ({error.strerror})", where=str(out)) from error
+        with writing(out):
+            shutil.rmtree(draft, ignore_errors=True)
+            made.save_pretrained(draft)
+            read = ExportedSpecialist.from_pretrained(draft)
+            draft.rename(out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     assert isinstance(read, ExportedSpecialist)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Dataset
-from gsco.errors import DatasetError, ModelError, StorageError
+from gsco.disk import writing
+from gsco.errors import DatasetError, ModelError
 from gsco.specialists.chosen import CHOICE, FOLDER, PYTORCH, mark_of, this_machine
 from gsco.specialists.export import AT_MOST, Bench, Gate, Say, make_bench, write_export
 from gsco.specialists.graphs import Graph, graph_of, shipped, to_onnx
@@ -80,23 +81,20 @@ def choose_runtime(
     graph = graph_of(specialist)
     say("tracing the graph")
     plain = to_onnx(graph)
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".runtime.") as scratch:
-            say("pytorch: asking the original")
-            few = _QUICK if quick else AT_MOST
-            bench = make_bench(specialist, dataset, Path(scratch), seed, at_most=few)
-            candidates = [each for each in CANDIDATES if each[1] == "fp32" or not quick]
-            rows, runs = _tried(bench, graph, plain, Path(scratch), candidates, gate or Gate(), say)
-            say("timing")
-            choice = _fastest(rows, runs, graph.size)
-            choice |= {"machine": this_machine(), "original": mark_of(specialist)}
-            draft = Path(scratch) / choice["kept"].replace(" ", "-")
-            draft.mkdir(exist_ok=True)
-            (draft / CHOICE).write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
-            shutil.rmtree(folder / FOLDER, ignore_errors=True)
-            draft.rename(folder / FOLDER)
-    except OSError as error:
-        raise StorageError(f"cannot be written ({error.strerror})", where=str(folder)) from error
+    with writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".runtime.") as scratch:
+        say("pytorch: asking the original")
+        few = _QUICK if quick else AT_MOST
+        bench = make_bench(specialist, dataset, Path(scratch), seed, at_most=few)
+        candidates = [each for each in CANDIDATES if each[1] == "fp32" or not quick]
+        rows, runs = _tried(bench, graph, plain, Path(scratch), candidates, gate or Gate(), say)
+        say("timing")
+        choice = _fastest(rows, runs, graph.size)
+        choice |= {"machine": this_machine(), "original": mark_of(specialist)}
+        draft = Path(scratch) / choice["kept"].replace(" ", "-")
+        draft.mkdir(exist_ok=True)
+        (draft / CHOICE).write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        draft.rename(folder / FOLDER)
     return choice
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, units_of
-from gsco.errors import DatasetError, StorageError
+from gsco.disk import whole_file, writing
+from gsco.errors import DatasetError
 from gsco.specialists.features import image_keys
 
 Progress = Callable[[str, int, int], None]
@@ -34,7 +35,7 @@ def grouped_folds(
         (N,) integers in [0, folds).
 
     Raises:
-        DatasetError: fewer groups than folds.
+        DatasetError: fewer groups than folds, or no option with so many cases.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -151,12 +152,7 @@ def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float64] | None:
 
 
 def _write(path: Path, values: NDArray[np.float64]) -> None:
-    draft = path.with_suffix(".tmp.npy")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(draft, values, allow_pickle=False)
-        draft.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written ({error.strerror})", where=str(path), remedy="Free some space."
-        ) from error
+        with whole_file(path) as draft, draft.open("wb") as file:
+            np.save(file, values, allow_pickle=False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.errors import StorageError
+from gsco.disk import write_atomic
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -135,14 +135,7 @@ def save_figure(
         panels.append(Panel(overlay(shown, found.values), (found.specialist, f"{says} · {how}")))
     content = io.BytesIO()
     figure(panels, note="Research use only, not a medical device.").save(content, "PNG", optimize=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
-        draft.write_bytes(content.getvalue())
-        draft.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written ({error.strerror})", where=str(path), remedy="Name another file with --out."
-        ) from error
+    write_atomic(path, content.getvalue(), remedy="Name another file with --out.")
 
 
 def _scale(sheet: Image.Image, note: str) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, ImageRef
-from gsco.errors import ModelError, StorageError
+from gsco.disk import make_folder, write_atomic
+from gsco.errors import ModelError
 from gsco.specialists.calibration import (
     class_reliability,
     fit_temperature,
@@ -298,19 +299,12 @@ class TrainedSpecialist(ABC):
         """
         folder = Path(folder)
         config = self.to_config()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in self._files().items():
-                _replace(folder / name, content)
-            _replace(folder / "README.md", self._card(config).encode())
-            # last, since a folder with a config counts as whole
-            _replace(folder / "config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-        except OSError as error:
-            raise StorageError(
-                f"cannot be written ({error.strerror})",
-                where=str(folder),
-                remedy="Free some space, or name another folder.",
-            ) from error
+        make_folder(folder)
+        for name, content in self._files().items():
+            write_atomic(folder / name, content)
+        write_atomic(folder / "README.md", self._card(config))
+        # last, since a folder with a config counts as whole
+        write_atomic(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     def _labels_config(self) -> dict[str, Any]:
         if not self.multi_label:
@@ -396,9 +390,3 @@ def _opinion_lines(config: dict[str, Any]) -> list[str]:
         f"cases reach. An option is in its label set (stated coverage {sets['coverage']:.0%}) where its "
         f"probability is at least {sets['threshold']:.3f}.",
     ]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_bytes(content)
-    draft.replace(path)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gsco.cases import ImageRef
-from gsco.errors import ModelError, StorageError
+from gsco.disk import whole_file, writing
+from gsco.errors import ModelError
 from gsco.specialists.augment import Augmentation, augment
 from gsco.specialists.backbones import pad_to, weights_mark
 from gsco.specialists.calibration import as_probabilities, class_weights, judge, log_loss
@@ -294,12 +295,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    draft = path.with_suffix(".tmp")
-    try:
+    with writing(path, remedy="Free some space, or name another cache.", also=RuntimeError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, draft)
-        draft.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise StorageError(
-            f"cannot be written ({error})", where=str(path), remedy="Free some space, or name another cache."
-        ) from error
+        with whole_file(path) as draft:
+            torch.save(state, draft)

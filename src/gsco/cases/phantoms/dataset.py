@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from gsco.cases.phantoms.findings import FINDINGS, FindingKind, readable_name
 from gsco.cases.phantoms.scanner import SCANNERS
 from gsco.cases.phantoms.spec import PhantomSpec, sample_spec
 from gsco.cases.phantoms.texts import write_questions, write_report
-from gsco.errors import DatasetError, StorageError
+from gsco.disk import writing
+from gsco.errors import DatasetError
 
 NAME = "phantom_cxr"
 _COLUMNS = (
@@ -79,23 +80,15 @@ def generate_phantoms(
     """
     folder = expanded(folder).resolve()
     _check(folder, n, size, scanners)
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        if scratch.exists():
-            shutil.rmtree(scratch)
-        (scratch / "images").mkdir(parents=True)
-        _write(scratch, n, seed, size, tuple(scanners))
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.replace(folder)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the phantoms: {error.strerror or error}",
-            where=str(folder),
-            remedy="Free some space or choose another folder.",
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with writing(folder, what="cannot write the phantoms"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".phantoms-") as place:
+            draft = Path(place) / folder.name
+            (draft / "images").mkdir(parents=True)
+            _write(draft, n, seed, size, tuple(scanners))
+            if folder.exists():
+                shutil.rmtree(folder)
+            draft.replace(folder)
     return folder
 
 

@@ -16,8 +16,8 @@ def card(
     force: Annotated[bool, typer.Option("--force", help="Replace a card that was written by hand.")] = False,
 ) -> None:
     """Print a model card: class, sizes, origin, training record, licence. What is not known is said to be."""
+    from gsco.disk import write_atomic
     from gsco.errors import UserError
-    from gsco.evaluation.runfolder import write_atomic
     from gsco.generalist.card import MARK, make_card
 
     text = make_card(folder)

@@ -39,8 +39,8 @@ def compare(
     from gsco.cli import InterruptedByPersonError
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
+    from gsco.disk import make_folder, write_atomic
     from gsco.evaluation.comparison import compare_specialists
-    from gsco.evaluation.runfolder import make_folder, write_atomic
 
     if out is not None:
         make_folder(out.parent)  # before all the work

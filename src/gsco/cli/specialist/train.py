@@ -66,8 +66,8 @@ def train(
     from gsco.cases import load_dataset
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
+    from gsco.disk import make_folder
     from gsco.evaluation.environment import set_threads
-    from gsco.evaluation.runfolder import make_folder
     from gsco.specialists import train_specialist
     from gsco.specialists.machine import Machine
     from gsco.specialists.presets import Plan, plan

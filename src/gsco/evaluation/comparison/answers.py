@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, ImageRef
+from gsco.disk import storage_errors, write_atomic
 from gsco.errors import DatasetError, ModelError, NoLabelsError
 from gsco.evaluation.comparison.labels import means_else
 from gsco.evaluation.metrics import Floats
-from gsco.evaluation.runfolder import storage_errors, write_atomic
 
 if TYPE_CHECKING:
     from gsco.cases.case import Split

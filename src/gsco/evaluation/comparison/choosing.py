@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset
 from gsco.collaboration.team import Team, choose_team, mean_of
+from gsco.disk import dump_json, storage_errors, write_atomic
 from gsco.evaluation import metrics as m
 from gsco.evaluation.comparison.answers import labelled
 from gsco.evaluation.copies import validation_copies
 from gsco.evaluation.data import fingerprint
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter
-from gsco.evaluation.runfolder import dump_json, storage_errors, write_atomic
 from gsco.specialists.calibration import fit_thresholds
 
 

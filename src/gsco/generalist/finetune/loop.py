@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from gsco.errors import RunError
 from gsco.generalist.finetune.encoding import IGNORED
+from gsco.generalist.training_files import forget_after
 
 Progress = Callable[[str, int, int], None]
 COMPLETE = "complete.json"
@@ -115,14 +116,9 @@ class Log(TrainerCallback):
         self._held_out_at = -1
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Forget the steps that a killed training made after its last checkpoint."""
-        if not state.is_world_process_zero:
-            return
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [
-            line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step
-        ]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        """See `forget_after`."""
+        if state.is_world_process_zero:
+            forget_after(self.path, state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Write what is known of the step."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gsco.cases import load_image
+from gsco.disk import whole_file, writing
 from gsco.errors import DatasetError, ImageError
 from gsco.generalist.finetune.conversation import Conversation, SkippedRecord, read_conversation
 from gsco.generalist.finetune.encoding import IGNORED, Encoder
@@ -186,8 +187,7 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 
 def write_skipped(path: Path, data: Mapping[str, tuple[Sequence[Annotation], Sequence[Prepared]]]) -> None:
     """Every skipped record with its reason, one a line; records are counted from 1."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w", encoding="utf-8") as file:
+    with writing(path), whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
         for part, (annotations, prepared) in data.items():
             for one in prepared:
                 if one.skipped:
@@ -199,4 +199,3 @@ def write_skipped(path: Path, data: Mapping[str, tuple[Sequence[Annotation], Seq
                         "reason": one.skipped,
                     }
                     file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    draft.replace(path)

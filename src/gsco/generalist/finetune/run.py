@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gsco.disk import dump_json, write_atomic
 from gsco.errors import ModelError, RunError
 from gsco.generalist.chat_markup import stop_ids
 from gsco.generalist.finetune.adapter import with_adapter
@@ -22,6 +23,7 @@ from gsco.generalist.finetune.meta import Annotation, read_meta
 from gsco.generalist.finetune.order import FILLER, training_order
 from gsco.generalist.finetune.preparation import Prepared, prepare, statistics, write_skipped
 from gsco.generalist.finetune.recipe import FinetuneRecipe
+from gsco.generalist.training_files import same_or_new
 from gsco.generalist.vlm import VLM, LoadOptions, load_vlm
 
 Progress = Callable[[str, int, int], None]
@@ -71,7 +73,7 @@ def finetune(
     work = out / "work"
     if first:
         work.mkdir(parents=True, exist_ok=True)
-        _same_or_new(work / "facts.json", facts)
+        same_or_new(work / "facts.json", facts)
     arguments = _arguments(recipe, work, processes, evaluate=bool(held_out))
     vlm = _load(recipe, root)
     encoder = Encoder(
@@ -205,7 +207,7 @@ def _prepared(
 
 def _write_statistics(out: Path, data: dict[str, Data]) -> None:
     table = {name: statistics(*part) for name, part in data.items()}
-    (out / "data_statistics.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    write_atomic(out / "data_statistics.json", dump_json(table))
     write_skipped(out / "skipped.jsonl", data)
 
 
@@ -290,21 +292,5 @@ def _finish(out: Path, work: Path, facts: dict[str, Any]) -> None:
     """Put the adapter into its folder; ``training.json`` comes last and says that it is whole."""
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         os.replace(work / "final" / name, out / name)  # noqa: PTH105
-    draft = work / "training.json"
-    draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    draft.replace(out / "training.json")
+    write_atomic(out / "training.json", dump_json(facts))
     shutil.rmtree(work)
-
-
-def _same_or_new(path: Path, facts: dict[str, Any]) -> None:
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != facts:
-            raise RunError(
-                "holds an unfinished training of other data or by another recipe",
-                where=str(path.parent.parent),
-                remedy="Name another folder, or remove this one.",
-            )
-    else:
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(facts), encoding="utf-8")
-        draft.replace(path)

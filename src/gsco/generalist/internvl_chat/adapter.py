@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsco.cases.paths import expanded
-from gsco.errors import ModelError, StorageError
+from gsco.disk import dump_json, whole_file, write_atomic, writing
+from gsco.errors import ModelError
 from gsco.generalist.internvl_chat.checkpoint import listed, read_json
 from gsco.generalist.internvl_chat.key_map import native_pieces, vision_layer
 from gsco.generalist.internvl_chat.tensors import open_tensors, read_tensor
@@ -173,19 +173,10 @@ def _write(target: Path, matrices: dict[str, torch.Tensor], config: dict[str, An
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    try:
+    with writing(target, also=SafetensorError):
         target.mkdir(parents=True, exist_ok=True)
-        if any(not entry.name.startswith(".draft-") for entry in target.iterdir()):
+        if any(not entry.name.startswith(".") for entry in target.iterdir()):
             raise ModelError("is not empty", where=str(target), remedy="Name a new folder for the adapter.")
-        draft = target / ".draft-weights"
-        save_file({k: v.contiguous() for k, v in matrices.items()}, draft, metadata={"format": "pt"})
-        draft.replace(target / "adapter_model.safetensors")
-        draft = target / ".draft-config"
-        draft.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(target / "adapter_config.json")
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"cannot be written ({getattr(error, 'strerror', None) or error})",
-            where=str(target),
-            remedy="Free some space or name another folder.",
-        ) from error
+        with whole_file(target / "adapter_model.safetensors") as draft:
+            save_file({k: v.contiguous() for k, v in matrices.items()}, draft, metadata={"format": "pt"})
+        write_atomic(target / "adapter_config.json", dump_json(config))

@@ -6,18 +6,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gsco.cases.paths import expanded
+from gsco.disk import dump_json, write_atomic, writing
 from gsco.errors import ModelError, StorageError
 from gsco.generalist.internvl_chat import chat_template as chat
 from gsco.generalist.internvl_chat.checkpoint import Checkpoint, read_checkpoint
 from gsco.generalist.internvl_chat.config_map import Layout, native_config, read_layout
-from gsco.generalist.internvl_chat.journal import DRAFT, Journal, is_finished, replace_file
+from gsco.generalist.internvl_chat.journal import DRAFT, Journal, is_finished
 from gsco.generalist.internvl_chat.plan import Plan, check_against_model, make_plan
 from gsco.generalist.internvl_chat.tensors import FLOATS, header_bytes
 
@@ -99,7 +99,7 @@ def convert_checkpoint(
     config = _config(folder, checkpoint, layout, plan, processor, dtype, drop_unused_layers)
     check_against_model(plan, _shapes(config), str(folder))
     options = {"drop_unused_layers": drop_unused_layers, "dtype": dtype, "system": system}
-    with _writable(target):
+    with writing(target, remedy="Name another folder; called again, it goes on."):
         journal = Journal.open(target, name, checkpoint.fingerprint, options)
         kept = _write_shards(plan, target, journal, progress)
         _write_small_files(plan, target, folder, config, processor)
@@ -285,7 +285,7 @@ def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, proc
             key: name for name, shard in zip(plan.shard_names, plan.shards, strict=True) for key in shard
         }
         index = {"metadata": {"total_size": plan.nbytes}, "weight_map": dict(sorted(where.items()))}
-        replace_file(target / "model.safetensors.index.json", (json.dumps(index, indent=2) + "\n").encode())
+        write_atomic(target / "model.safetensors.index.json", dump_json(index))
     if processor is not None:
         processor.save_pretrained(str(target))
     _generation_config(source, config, processor).save_pretrained(str(target))
@@ -294,7 +294,7 @@ def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, proc
         shutil.copyfile(home / code, target / code)
     for licence in sorted(source.glob("LICENSE*")):
         shutil.copyfile(licence, target / licence.name)
-    replace_file(target / "config.json", config.to_json_string(use_diff=True).encode())
+    write_atomic(target / "config.json", config.to_json_string(use_diff=True))
 
 
 def _generation_config(source: Path, config: Any, processor: Any) -> Any:
@@ -326,16 +326,3 @@ def _licence(source: Path) -> str | None:
         if line.startswith("license:"):
             return line.removeprefix("license:").strip() or None
     return None
-
-
-@contextmanager
-def _writable(target: Path) -> Iterator[None]:
-    """A full or read-only disk as one line."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot be written ({error.strerror or error})",
-            where=str(target),
-            remedy="Free some space or name another folder; called again, it goes on.",
-        ) from error

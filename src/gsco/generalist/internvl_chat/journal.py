@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsco.disk import dump_json, write_atomic
 from gsco.errors import ModelError
 from gsco.generalist.internvl_chat.tensors import CHUNK
 
@@ -37,7 +37,7 @@ class Journal:
         path = target / JOURNAL
         begun = {"schema": 1, "source": name, "fingerprint": fingerprint, "options": options}
         if not path.exists():
-            if any(not entry.name.startswith(DRAFT) for entry in target.iterdir()):
+            if any(not entry.name.startswith(".") for entry in target.iterdir()):
                 raise ModelError(
                     "is not empty", where=str(target), remedy="Name a new folder for the converted model."
                 )
@@ -59,7 +59,7 @@ class Journal:
 
     def save(self) -> None:
         """Replace the file as a whole."""
-        replace_file(self.path, (json.dumps(self.held, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomic(self.path, dump_json(self.held))
 
     def finish(self, licence: str | None) -> None:
         """Say that everything is there."""
@@ -76,13 +76,3 @@ def is_finished(path: Path, record: Any) -> bool:
         while piece := file.read(CHUNK):
             digest.update(piece)
     return bool(digest.hexdigest() == record["sha256"])
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file as a whole."""
-    draft = path.with_name(f"{DRAFT}{path.name}")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsco.embedded import EMBEDDED, cache_home, efficientnet_lite0_state, locate, pull
-from gsco.errors import ModelError, StorageError
+from gsco.disk import writing
+from gsco.embedded import CACHE_REMEDY, EMBEDDED, cache_home, efficientnet_lite0_state, locate, pull
+from gsco.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,27 +64,18 @@ def assemble_base(
         paths.append(path)
     if progress:
         progress("assembling MedDr-nano's base (once, about half a minute)")
-    try:
+    with writing(target.parent, what="cannot keep the assembled base", remedy=CACHE_REMEDY):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".assemble-"))
-        try:
-            _assemble(language=paths[0], eye=paths[1], out=scratch)
-            (scratch / "complete.json").write_text(
-                json.dumps({"parts": list(PARTS), "version": BASE_VERSION})
-            )
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".assemble-") as place:
+            draft = Path(place) / target.name
+            draft.mkdir()
+            _assemble(language=paths[0], eye=paths[1], out=draft)
+            (draft / "complete.json").write_text(json.dumps({"parts": list(PARTS), "version": BASE_VERSION}))
             try:
-                os.replace(scratch, target)  # noqa: PTH105  a folder, atomically
+                os.replace(draft, target)  # noqa: PTH105  a folder, atomically
             except OSError:  # another process was first
                 if not (target / "complete.json").exists():
                     raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise StorageError(
-            f"cannot keep the assembled base ({error.strerror or error})",
-            where=str(target.parent),
-            remedy="Free 600 MB, or name another cache folder in GSCO_CACHE.",
-        ) from error
     return target
 
 

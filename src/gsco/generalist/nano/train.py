@@ -23,11 +23,12 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from gsco.errors import RunError
+from gsco.disk import dump_json, write_atomic
 from gsco.generalist.nano.assemble import assemble_base, check_adapter, load_base
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
 from gsco.generalist.nano.vision_store import VisionStore
 from gsco.generalist.records import Record
+from gsco.generalist.training_files import forget_after, same_or_new
 
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -150,12 +151,7 @@ class _Log(TrainerCallback):
         self.progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # A killed training logged steps after its last checkpoint, perhaps the last of them by half.
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [
-            line for line in lines if line.endswith("}") and json.loads(line)["step"] <= state.global_step
-        ]
-        self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        forget_after(self.path, state.global_step)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
@@ -209,7 +205,7 @@ def train_nano(
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     facts = _facts(records, config, init, projector)
-    _same_or_new(work / "facts.json", facts)
+    same_or_new(work / "facts.json", facts)
     torch.manual_seed(config.seed)
     model, tokenizer = load_base(base)
     images = [r.image for r in records if r.image is not None]
@@ -261,7 +257,7 @@ def train_nano(
     complete = [c for c in checkpoints if (c / "trainer_state.json").exists()]
     trainer.train(resume_from_checkpoint=str(complete[-1]) if complete else None)
     _save(model, out)
-    (out / "training.json").write_text(json.dumps({**facts, "steps": steps}, indent=2) + "\n")
+    write_atomic(out / "training.json", dump_json({**facts, "steps": steps}))
     shutil.rmtree(work)
     return out
 
@@ -288,18 +284,6 @@ def _facts(
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _same_or_new(path: Path, facts: dict[str, Any]) -> None:
-    if path.exists():
-        if json.loads(path.read_text()) != facts:
-            raise RunError(
-                "holds an unfinished training of other records or another configuration",
-                where=str(path.parent.parent),
-                remedy="Name another folder, or remove this one.",
-            )
-    else:
-        path.write_text(json.dumps(facts))
 
 
 def _load_into(model: Any, folder: Path) -> None:
