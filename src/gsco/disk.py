@@ -43,8 +43,8 @@ def as_storage_error(
             return StorageError(
                 "no space left to write to",
                 where=str(written or named or full or "the disk"),
-                remedy="Free some space and go on: `gsco run --resume`, or the same command again where "
-                "it was another. Nothing finished is lost.",
+                remedy="Free some space and go on: the same command again, or `gsco run --resume`. "
+                "Nothing finished is lost.",
             )
         if number in _NOT_WRITABLE and written is not None:
             return StorageError(

@@ -102,7 +102,7 @@ def test_unfinished_work_of_other_records_is_refused(
 ) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "facts.json").write_text("{}")
-    with pytest.raises(RunError, match="other records"):
+    with pytest.raises(RunError, match="of other data or by another recipe"):
         train_nano(records, tmp_path, config=CONFIG, base=base)
 
 

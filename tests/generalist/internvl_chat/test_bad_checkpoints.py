@@ -185,7 +185,7 @@ def test_a_disk_that_becomes_full(tmp_path: Path, converted: Callable[..., Path]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (180_000, before[1]))
     try:
-        with pytest.raises(StorageError, match="cannot be written") as error:
+        with pytest.raises(StorageError, match="no space left") as error:
             convert_checkpoint(THREE_SHARDS, tmp_path / "new")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
