@@ -7,6 +7,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from gsco.cli.options import Threads
+
 EXAMPLE = (
     "Example:  gsco bootstrap --data my_dataset --generalist models/A --generalist models/B --agreement 2 "
     "--out boot.jsonl   then, after training on it:  gsco bootstrap --data my_dataset --generalist trained "
@@ -55,9 +57,7 @@ def bootstrap(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest report.")] = 192,
     seed: Annotated[int, typer.Option(min=0, help="Of the wording.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
-    ] = None,
+    threads: Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print statistics.json to stdout.")] = False,
 ) -> None:
     """Let generators write reports for labelled images, and keep those that fit the label."""

@@ -6,6 +6,7 @@ from gsco.generalist.base import (
     OptionScores,
     Request,
     can_score,
+    caution_of,
     remark_of,
     takes_examples,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "OptionScores",
     "Request",
     "can_score",
+    "caution_of",
     "load_generalist",
     "remark_of",
     "takes_examples",

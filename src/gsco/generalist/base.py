@@ -103,9 +103,9 @@ class Generalist(Protocol):
         name: what a log calls it.
         fingerprint: changes whenever the answers may change (weights, revision, settings).
 
-    An implementation may have three more: ``can_score`` (False: there is only `generate`; see `can_score`),
-    ``takes_examples`` (True: it reads `Request.examples`; others raise ValueError) and ``remark``, a sentence
-    about how it answers, for a log and a page.
+    An implementation may have four more: ``can_score`` (False: there is only `generate`; see `can_score`),
+    ``takes_examples`` (True: it reads `Request.examples`; others raise ValueError), ``remark``, a sentence
+    about how it answers, for a log and a page, and ``caution``, one for whoever reads what it writes freely.
     """
 
     name: str
@@ -133,3 +133,8 @@ def takes_examples(generalist: Generalist) -> bool:
 def remark_of(generalist: Generalist) -> str:
     """What it says of the way it answers; "" where there is nothing to say."""
     return str(getattr(generalist, "remark", ""))
+
+
+def caution_of(generalist: Generalist) -> str:
+    """What to know before reading what it writes freely; "" where there is nothing."""
+    return str(getattr(generalist, "caution", ""))

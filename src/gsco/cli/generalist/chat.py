@@ -14,8 +14,6 @@ EXAMPLE = 'Example:  gsco generalist chat scan.png --generalist nano --ask "Whic
 
 _HELP = "Ask in your own words, or: /describe  /report  /again (forget what was said)  /quit"
 
-_CLOSED = "MedDr-nano was taught to choose among options; what it writes freely makes little sense."
-
 
 def chat(
     image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or DICOM file.", show_default=False)],
@@ -33,7 +31,7 @@ def chat(
     from gsco.cli.console import RESEARCH_ONLY, print_json, stderr, stdout
     from gsco.cli.progress import reporter
     from gsco.errors import UserError
-    from gsco.generalist import load_generalist, remark_of
+    from gsco.generalist import caution_of, load_generalist, remark_of
     from gsco.generalist.conversation import Conversation
 
     if json and not ask:
@@ -42,8 +40,8 @@ def chat(
     load_image(ref)  # a broken image is told before a model is loaded for it
     with reporter(stderr()).stage(f"generalist {generalist}"):
         model = load_generalist(generalist)
-    if model.name == "meddr-nano":
-        stderr().print(_CLOSED, style="dim", highlight=False)
+    if caution_of(model):
+        stderr().print(caution_of(model), style="dim", markup=False, highlight=False)
     talk = Conversation(model, ref, tokens)
     if not ask:
         console = stdout()

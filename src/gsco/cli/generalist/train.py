@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsco.cli.options import Threads
+
 if TYPE_CHECKING:
     from gsco.generalist.finetune.recipe import FinetuneRecipe
 
@@ -40,23 +42,19 @@ def train(
             help="InternVL meta file, before the recipe's (not for MedDr-nano).", show_default=False
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Train an adapter by a recipe.
 
     On several GPUs: `torchrun --nproc-per-node N -m gsco generalist train ...`.
     """
     from gsco.errors import UserError
+    from gsco.evaluation.environment import set_threads
     from gsco.generalist.finetune.recipe import is_finetune_recipe, read_finetune_recipe
     from gsco.teaching.recipe import recipe_content, recipe_file
 
     path = recipe_file(recipe)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     content = recipe_content(path)
     if is_finetune_recipe(content):
         _finetune(read_finetune_recipe(content, str(path), model=model, data=data), out, root)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gsco.cli.options import Json, Threads
+
 EXAMPLE = "Example:  gsco generalist trial --generalist nano --data my_dataset --n 100"
 
 
@@ -18,10 +20,8 @@ def trial(
     n: Annotated[int, typer.Option(min=1, help="Prompts of each condition.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the prompts drawn.")] = 0,
     template: Annotated[str, typer.Option(help="Prompt template.")] = "evidence",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Try whether a generalist hears evidence, or copies it, on label sets from no training record."""
     import dataclasses
@@ -29,15 +29,13 @@ def trial(
     from gsco.cases import load_dataset
     from gsco.cli.console import print_json, stderr, stdout
     from gsco.cli.progress import reporter
+    from gsco.evaluation.environment import set_threads
     from gsco.generalist import load_generalist
     from gsco.teaching.trial import MEANING, make_trial, run_trial
 
     items = make_trial(n=n, seed=seed, dataset=load_dataset(data) if data else None, template=template)
     model = load_generalist(generalist)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     with reporter(stderr()).stage("trial", total=len(items)) as step:
         results = run_trial(model, items, progress=lambda done, total: step(done, total))
     if json:

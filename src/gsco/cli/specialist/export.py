@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gsco.cli.options import Json, Seed, Threads
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -47,11 +49,9 @@ def export(
     agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Least share of equal answers below fp32.")
     ] = 0.99,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that draws.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; all by default.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Write a specialist as one graph, and prove that it answers as before.
 
@@ -67,6 +67,7 @@ def export(
     from gsco.cli.progress import reporter
     from gsco.cli.tables import show_choice
     from gsco.errors import ModelError
+    from gsco.evaluation.environment import set_threads
     from gsco.specialists import load_specialist
     from gsco.specialists.export import Gate, export_specialist
     from gsco.specialists.fastest import choose_runtime
@@ -76,10 +77,7 @@ def export(
             "--to auto tries all precisions and writes into the specialist's own folder",
             remedy="Leave --out and --precision away, or name a runtime with --to.",
         )
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     source = load_specialist(folder, cache=embedded.cache_home(), runtime="pytorch")
     target = out or folder.with_name(f"{folder.name}-{to if to == 'reference' else f'{to}-{precision}'}")
     dataset = None if data is None else load_dataset(data, seed=seed)

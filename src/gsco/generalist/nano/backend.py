@@ -52,6 +52,8 @@ class NanoGeneralist:
             99 of 100 cases and more (``benchmarks/int8.py``). Free text is always written in fp32.
     """
 
+    caution = "MedDr-nano was taught to choose among options; what it writes freely makes little sense."
+
     def __init__(
         self,
         model: MedDrNanoForConditionalGeneration,
