@@ -17,7 +17,14 @@ from gsco.collaboration.gathering import assemble, neighbour_choices, similar_to
 from gsco.collaboration.pool import Pool, voices_of
 from gsco.collaboration.team import Team, choose_team
 from gsco.collaboration.temperature import Temperature
-from gsco.collaboration.templates import TEMPLATES, Prompt, Template, get_template, register_template
+from gsco.collaboration.templates import (
+    TEMPLATES,
+    Prompt,
+    Template,
+    ask_closed,
+    get_template,
+    register_template,
+)
 
 __all__ = [
     "CALIBRATED",
@@ -37,6 +44,7 @@ __all__ = [
     "Team",
     "Temperature",
     "Template",
+    "ask_closed",
     "assemble",
     "check_arms",
     "choose_team",

@@ -169,6 +169,12 @@ def _letters(task: Task, evidence: Evidence) -> Prompt:
     return _figures(task, evidence, marks, listed, "letter")
 
 
+def ask_closed(question: str, options: Sequence[str]) -> Prompt:
+    """A question about an image that is answered by one of several options, in their order."""
+    lines = [f"Question about this image: {question}", "Options:", *(f"- {option}" for option in options)]
+    return Prompt("\n".join([*lines, "Answer with one option."]), tuple(options))
+
+
 register_template(Template("paper", "labels only, as published; answered by the option's name", _paper))
 register_template(
     Template("evidence", "probabilities, similar cases, reliability, conflict; answered by name", _evidence)

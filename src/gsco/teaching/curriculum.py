@@ -29,6 +29,7 @@ import numpy as np
 from gsco.cases import Case, Dataset
 from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
+from gsco.collaboration.templates import ask_closed
 from gsco.errors import DatasetError
 from gsco.generalist.records import Record
 from gsco.teaching.held_back import held_back
@@ -172,7 +173,6 @@ def _closed(case: Case) -> bool:
 
 def _ask(rng: np.random.Generator, identity: str, dataset: Dataset, case: Case) -> Record:
     options = ["yes", "no"] if rng.random() < 0.5 else ["no", "yes"]
-    lines = [f"Question about this image: {case.question}", "Options:", *(f"- {o}" for o in options)]
-    lines.append("Answer with one option.")
+    prompt = ask_closed(case.question or "", options)
     answer = (case.answer or "").strip().lower()
-    return Record(identity, "ask", dataset.name, case.image, "\n".join(lines), answer)
+    return Record(identity, "ask", dataset.name, case.image, prompt.text, answer)
