@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gsco.cases import ImageRef
-from gsco.generalist.nano.align import AlignConfig, Shown, align_projector
+from gsco.generalist.nano.align import AlignConfig, align_projector
+from gsco.generalist.nano.naming import Shown
 
 from .tiny import tiny_nano
 

@@ -15,7 +15,7 @@ from gsco.errors import ModelError, RunError, UserError
 from gsco.generalist import load_generalist
 from gsco.generalist.nano.assemble import weights_folder
 from gsco.generalist.nano.averaging import average_adapters
-from gsco.teaching.recipe import read_recipe, recipe_file, train_by_recipe
+from gsco.teaching.recipe import TrainRecipe, read_recipe, recipe_file, train_by_recipe
 
 TINY = """
 sources:
@@ -74,7 +74,7 @@ def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
 
 def test_the_recipe_file_is_the_one_of_the_shipped_weights() -> None:
     facts = json.loads((weights_folder() / "training.json").read_text())
-    assert read_recipe(recipe_file("nano")).model_dump(mode="json") == facts["recipe"]
+    assert read_recipe(recipe_file("nano")) == TrainRecipe.model_validate(facts["recipe"])
     assert [stage["stage"] for stage in facts["stages"]][-2:] == ["steady", "steady_known"]
 
 

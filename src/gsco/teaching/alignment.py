@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gsco.cases import Dataset
-from gsco.generalist.nano.align import Shown
+from gsco.generalist.nano.naming import Shown
 from gsco.teaching.held_back import held_back
 from gsco.teaching.out_of_fold import thin_dataset
 from gsco.teaching.vocabulary import SYNONYMS

@@ -78,11 +78,26 @@ class Align(_Strict):
         return only_known(value, [field.name for field in dataclasses.fields(AlignConfig)], "setting")
 
 
+class Eye(_Strict):
+    """Teaching the eye, before the first stage; the aligned projector is then the one taught with it."""
+
+    images: int = Field(default=800, gt=0, description="of each diagnosis dataset, at most")
+    settings: dict[str, float | int] = Field(default_factory=dict, description="fields of EyeConfig")
+
+    @field_validator("settings")
+    @classmethod
+    def _known_settings(cls, value: dict[str, float | int]) -> dict[str, float | int]:
+        from gsco.generalist.nano.eye_training import EyeConfig
+
+        return only_known(value, [field.name for field in dataclasses.fields(EyeConfig)], "setting")
+
+
 class TrainRecipe(_Strict):
     """The whole of a training."""
 
     sources: tuple[Source, ...]
     align: Align = Align()
+    eye: Eye | None = Field(default=None, description="whether the eye is taught, and how")
     specialists: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
     stages: tuple[Stage, ...] = Field(min_length=1)
     average: tuple[str, ...] = Field(
@@ -163,6 +178,7 @@ def train_by_recipe(
     weights = {
         d.name: s.weight for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"
     }
+    eye = _taught(recipe.eye, datasets, out / "stages" / "eye", cache, progress) if recipe.eye else None
     made: dict[str, Path] = {}
     for number, stage in enumerate(recipe.stages, start=1):
         folder = out / "stages" / f"{number}-{stage.name}"
@@ -171,7 +187,9 @@ def train_by_recipe(
             records = _records(recipe, stage, datasets, weights, folder, cache, progress)
             config = TrainConfig(**{"seed": stage.seed, **stage.settings})  # type: ignore[arg-type]
             aligned = None
-            if stage.projector == "aligned":
+            if stage.projector == "aligned" and eye is not None:
+                aligned = eye / "projector.safetensors"
+            elif stage.projector == "aligned":
                 aligned = _aligned(recipe.align, datasets, out / "stages" / "align", cache, progress)
             train_nano(
                 records,
@@ -179,6 +197,7 @@ def train_by_recipe(
                 config=config,
                 init=before,
                 projector=aligned,
+                eye=None if eye is None else eye / "eye.safetensors",
                 cache=cache,
                 progress=progress,
             )
@@ -282,6 +301,17 @@ def _aligned(
     return path
 
 
+def _taught(eye: Eye, datasets: list[Dataset], folder: Path, cache: Path, progress: Progress | None) -> Path:
+    from gsco.generalist.nano.eye_training import EyeConfig, teach_eye
+    from gsco.teaching.alignment import shown_examples
+
+    if not (folder / "eye.json").exists():
+        examples = shown_examples([d for d in datasets if d.task.kind == "diagnosis"], most=eye.images)
+        config = EyeConfig(**eye.settings)  # type: ignore[arg-type]
+        teach_eye(examples, folder, config=config, cache=cache, progress=progress)
+    return folder
+
+
 def _write_log(recipe: TrainRecipe, out: Path) -> None:
     """``training.json`` (recipe and facts of each stage) and ``training_log.jsonl`` (all steps)."""
     facts: list[dict[str, Any]] = []
@@ -295,7 +325,8 @@ def _write_log(recipe: TrainRecipe, out: Path) -> None:
     left_out = out / "stages" / "left_out.json"
     if left_out.exists():
         content["left_out_as_copies"] = {k: len(v) for k, v in json.loads(left_out.read_text()).items()}
-    align = out / "stages" / "align" / "align.json"
-    if align.exists():
-        content["align"] = json.loads(align.read_text())
+    for name in ("align", "eye"):
+        path = out / "stages" / name / f"{name}.json"
+        if path.exists():
+            content[name] = json.loads(path.read_text())
     (out / "training.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -20,7 +20,7 @@ def average_adapters(folders: Sequence[Path], out: Path) -> Path:
 
     Args:
         folders: at least one, each with ``adapter_config.json`` and ``adapter_model.safetensors``.
-        out: folder of the mean, float16; made where it is missing.
+        out: folder of the mean, of the same types; made where it is missing.
 
     Raises:
         ModelError: the adapters do not hold the same matrices.
@@ -31,6 +31,7 @@ def average_adapters(folders: Sequence[Path], out: Path) -> Path:
         shutil.copyfile(folders[0] / "adapter_model.safetensors", out / "adapter_model.safetensors")
         return out
     total: dict[str, torch.Tensor] = {}
+    kinds: dict[str, torch.dtype] = {}
     for folder in folders:
         held = load_file(folder / "adapter_model.safetensors")
         if total and {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in total.items()}:
@@ -40,8 +41,9 @@ def average_adapters(folders: Sequence[Path], out: Path) -> Path:
                 remedy="Average adapters of one training only.",
             )
         for name, matrix in held.items():
+            kinds[name] = matrix.dtype
             part = matrix.float() / len(folders)
             total[name] = total[name] + part if name in total else part
-    mean = {name: matrix.half().contiguous() for name, matrix in total.items()}
+    mean = {name: matrix.to(kinds[name]).contiguous() for name, matrix in total.items()}
     save_file(mean, out / "adapter_model.safetensors", metadata={"format": "pt"})
     return out

@@ -26,6 +26,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from gsco.disk import dump_json, write_atomic
 from gsco.generalist.nano.assemble import assemble_base, check_adapter, load_base
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
+from gsco.generalist.nano.eye_training import open_eye, shipped
 from gsco.generalist.nano.vision_store import VisionStore
 from gsco.generalist.records import Record
 from gsco.generalist.training_files import forget_after, same_or_new
@@ -174,6 +175,7 @@ def train_nano(
     config: TrainConfig | None = None,
     init: Path | None = None,
     projector: Path | None = None,
+    eye: Path | None = None,
     base: Path | None = None,
     cache: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -186,6 +188,8 @@ def train_nano(
         config: see `TrainConfig`.
         init: adapter to start from (same rank), instead of a fresh one.
         projector: ``projector.safetensors`` of an alignment to start from; goes before that of `init`.
+        eye: ``eye.safetensors`` of a taught eye (`gsco.generalist.nano.eye_training`) that looks in the place
+            of the base's, and goes into the adapter; the same for all trainings of one adapter.
         base: folder of the base model; assembled from the embedded parts by default.
         cache: cache folder of the assembled base.
         progress: told stage, done, total.
@@ -204,10 +208,12 @@ def train_nano(
     base = base or assemble_base(cache=cache)
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    facts = _facts(records, config, init, projector)
+    facts = _facts(records, config, init, projector, eye)
     same_or_new(work / "facts.json", facts)
     torch.manual_seed(config.seed)
     model, tokenizer = load_base(base)
+    if eye is not None:
+        open_eye(model, eye)
     images = [r.image for r in records if r.image is not None]
     store = VisionStore.build(images, model, work, views=config.views, seed=config.seed, progress=progress)
     model = get_peft_model(
@@ -217,9 +223,12 @@ def train_nano(
             lora_alpha=config.lora_alpha,
             lora_dropout=0.0,
             target_modules=LORA_TARGETS,
-            modules_to_save=["multi_modal_projector"],
+            modules_to_save=["multi_modal_projector", *(["vision_tower"] if eye is not None else [])],
         ),
     )
+    for name, parameter in model.named_parameters():
+        if "vision_tower" in name:
+            parameter.requires_grad_(False)  # its tokens are on disk
     if init is not None:
         _load_into(model, init)
     if projector is not None:
@@ -263,7 +272,11 @@ def train_nano(
 
 
 def _facts(
-    records: Sequence[Record], config: TrainConfig, init: Path | None, projector: Path | None
+    records: Sequence[Record],
+    config: TrainConfig,
+    init: Path | None,
+    projector: Path | None,
+    eye: Path | None,
 ) -> dict[str, Any]:
     digest = hashlib.sha256()
     for record in records:
@@ -279,6 +292,7 @@ def _facts(
         "config": asdict(config),
         "init_sha256": None if init is None else _sha256(init / "adapter_model.safetensors"),
         "projector_sha256": None if projector is None else _sha256(projector),
+        **({} if eye is None else {"eye_sha256": _sha256(eye)}),
     }
 
 
@@ -296,7 +310,10 @@ def _load_into(model: Any, folder: Path) -> None:
 def _save(model: Any, out: Path) -> None:
     model.save_pretrained(str(out))
     path = out / "adapter_model.safetensors"
-    save_file({k: v.half().contiguous() for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
+    held = {
+        k: (shipped(v) if "vision_tower" in k else v.half()).contiguous() for k, v in load_file(path).items()
+    }
+    save_file(held, path, metadata={"format": "pt"})
     (out / "README.md").unlink(missing_ok=True)  # peft's own card knows nothing; ours is written beside it
     config = json.loads((out / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "meddr-nano"
