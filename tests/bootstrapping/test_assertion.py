@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from gsco.bootstrapping.assertion import find_mentions
 from gsco.bootstrapping.vocabulary import vocabulary_of
 
-WORDS = vocabulary_of(["Effusion", "Atelectasis", "Cardiomegaly", "Pneumonia", "Pneumothorax", "No Finding"])
+OPTIONS = ("Effusion", "Atelectasis", "Cardiomegaly", "Pneumonia", "Pneumothorax", "No Finding")
+WORDS = vocabulary_of(OPTIONS)
 
 
 def said(text: str) -> dict[str, str]:
-    return {mention.option: mention.status for mention in find_mentions(text, WORDS)}
+    return {m.option: m.status for m in find_mentions(text, WORDS) if m.option in OPTIONS}
 
 
 def sides(text: str) -> dict[str, frozenset[str]]:
-    return {mention.option: mention.sides for mention in find_mentions(text, WORDS)}
+    return {m.option: m.sides for m in find_mentions(text, WORDS) if m.option in OPTIONS}
 
 
 @pytest.mark.parametrize(

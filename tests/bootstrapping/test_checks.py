@@ -107,6 +107,16 @@ def test_an_examination_that_is_wished_for_is_not_invented() -> None:
     )
 
 
+def test_a_normal_chest_has_nothing_else_either() -> None:
+    """What is no option of the task contradicts "no finding" all the same, and goes with any other label."""
+    words = vocabulary_of(["Pneumonia", "No Finding"])
+    said = Report("There is a large pneumothorax. The heart is normal.", "No acute disease.")
+    assert [f.code for f in judge(said, NORMAL, words)] == ["contradiction"]
+    both = Report("Pneumonia with a small effusion on the left side.", "Left pneumonia.")
+    assert judge(both, Known(("Pneumonia",)), words) == ()
+    assert vocabulary_of(["benign", "normal"]).beyond == ()
+
+
 def test_options_of_another_field() -> None:
     words = vocabulary_of(["benign", "malignant", "normal"])
     text = "Findings: An oval, well-defined mass with smooth margins.\nImpression: {}"

@@ -133,7 +133,7 @@ def find_mentions(text: str, words: Vocabulary) -> list[Mention]:
 
 def _in_sentence(sentence: str, offset: int, words: Vocabulary) -> list[Mention]:
     found: list[tuple[str, int, int, str]] = []
-    for option in words.options:
+    for option in (*words.options, *words.beyond):
         if option.normal:
             continue
         for kind, pattern in (("denial", option.denials), ("name", option.names), ("sign", option.signs)):

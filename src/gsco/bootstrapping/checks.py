@@ -183,11 +183,16 @@ def label_denied(reading: Reading, known: Known) -> str | None:
 
 
 def contradiction(reading: Reading, known: Known) -> str | None:
-    """No other option of the task is affirmed; where nothing is to be found, none is even suspected."""
+    """No other option of the task is affirmed.
+
+    Where nothing is to be found, none is even suspected, and nothing beyond the task's options affirmed.
+    """
     allowed = set(known.labels)
     for key in known.labels:
         allowed |= reading.words.of(key).companions
     normal = any(reading.words.of(key).normal for key in known.labels)
+    if not normal:
+        allowed |= {option.key for option in reading.words.beyond}
     for part, mentions in (("impression", reading.impression), ("findings", reading.findings)):
         for mention in mentions:
             if mention.option in allowed or not mention.named or mention.status == "denied":

@@ -120,6 +120,9 @@ TERMS: dict[str, Terms] = {
 }
 """Terms by canonical name."""
 
+CHEST = tuple(name for name in TERMS if name not in ("melanoma", "melanocytic nevus", "benign", "malignant"))
+"""The labels of ChestX-ray14: where a task has one of them, the others can be seen on its images, too."""
+
 ALIASES = {
     "pleural effusion": "effusion",
     "infiltrate": "infiltration",
@@ -179,13 +182,19 @@ class OptionTerms:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The words of all options of a task, in its order."""
+    """The words of all options of a task, in its order.
+
+    Attributes:
+        options: of the task.
+        beyond: what else may be said of such images; none of it goes with "nothing to be found".
+    """
 
     options: tuple[OptionTerms, ...]
+    beyond: tuple[OptionTerms, ...] = ()
 
     def of(self, key: str) -> OptionTerms:
-        """Terms of one option; KeyError where there is none."""
-        for option in self.options:
+        """Terms of one option, or of what is beyond them; KeyError where there is none."""
+        for option in (*self.options, *self.beyond):
             if option.key == key:
                 return option
         raise KeyError(key)
@@ -209,6 +218,12 @@ def vocabulary_of(names: Iterable[str]) -> Vocabulary:
 
 @lru_cache(maxsize=64)
 def _vocabulary(options: tuple[tuple[str, str], ...]) -> Vocabulary:
+    known = {canonical(name) for _, name in options}
+    others = [name for name in CHEST if name not in known] if known & set(CHEST) else []
+    return Vocabulary(_terms(options), _terms(tuple((name, name) for name in others)))
+
+
+def _terms(options: tuple[tuple[str, str], ...]) -> tuple[OptionTerms, ...]:
     plain = {key: canonical(name) for key, name in options}
     known = {key: name for key, name in plain.items() if name in TERMS}
     out = []
@@ -229,7 +244,7 @@ def _vocabulary(options: tuple[tuple[str, str], ...]) -> Vocabulary:
                 frozenset(k for k, n in known.items() if terms and n in terms.companions),
             )
         )
-    return Vocabulary(tuple(out))
+    return tuple(out)
 
 
 def _literal(text: str) -> str:

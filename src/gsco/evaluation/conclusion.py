@@ -202,9 +202,11 @@ def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"{asked['name']}: {asked['remark']}"
     failed = [line for line in lines if line.get("failed")]
     if failed:
+        n = len(failed)
+        count = "1 answer of the generalist failed" if n == 1 else f"{n} answers of the generalist failed"
         yield (
-            f"{len(failed)} answer(s) of the generalist failed for good and count as wrong (the first: "
-            f"{failed[0]['failed']}); `gsco run --resume {work.folder.path}` asks for them again."
+            f"{count} for good, counted as wrong (the first: {failed[0]['failed']}); "
+            f"gsco run --resume {work.folder.path} asks again."
         )
     if config.split == "val":
         yield "These cases are validation cases: the specialists were stopped, scaled and chosen by them."
