@@ -105,6 +105,28 @@ def test_labels_are_drawn_evenly() -> None:
     assert max(seen.values()) - min(seen.values()) < 0.15 * max(seen.values())
 
 
+def test_records_of_a_file_are_mixed_in_and_show_nothing_that_is_held_back() -> None:
+    data = dataset()
+    train = [case for case in data.split("train") if case.label is not None]
+    _, to_hear = held_back(train)
+    reports = [Record(c.id, "report", "x", c.image, "Report this.", f"Impression: {c.label}") for c in train]
+    made = make_records(
+        [data],
+        n=120,
+        seed=2,
+        shares=Shares(mixture={"see": 0.5, "given": 0.5}),
+        given={"boot.jsonl": reports, "none.jsonl": []},
+        weights={"boot.jsonl": 2.0},
+    )
+    given = [record for record in made if record.kind == "given"]
+    assert 40 < len(given) < 80
+    assert len({record.id for record in made}) == len(made)
+    assert {r.image for r in given} == {c.image for c in train} - {c.image for c in to_hear}
+    assert {(r.image, r.answer) for r in given} <= {(r.image, r.answer) for r in reports}
+    without = make_records([data], n=20, seed=2, shares=Shares(mixture={"see": 0.5, "given": 0.5}))
+    assert {record.kind for record in without} == {"see"}
+
+
 def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:
     made = drawn(600, mixture={"blank": 1.0})
     assert {r.kind for r in made} == {"blank"}

@@ -15,12 +15,14 @@ from gsco.errors import ModelError, RunError, UserError
 from gsco.generalist import load_generalist
 from gsco.generalist.nano.assemble import weights_folder
 from gsco.generalist.nano.averaging import average_adapters
+from gsco.generalist.records import Record, write_records
 from gsco.teaching.recipe import TrainRecipe, read_recipe, recipe_file, train_by_recipe
 
 TINY = """
 sources:
   - {phantoms: 60}
   - {phantoms: 60, task: vqa}
+  - {records: boot.jsonl}
 specialists: [knn]
 eye: {images: 12, settings: {epochs: 1, batch_size: 4}}
 stages:
@@ -32,6 +34,7 @@ stages:
   - name: second
     records: 4
     seed: 1
+    mixture: {given: 1.0}
     settings: {views: 1, batch_size: 4}
   - name: beside
     after: first
@@ -47,7 +50,10 @@ def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(TINY)
     out = tmp_path / "adapter"
-    arguments = ["generalist", "train", str(recipe), "--out", str(out), "--threads", "1"]
+    told = Record("1", "report", "made", None, "What follows from fever?", "Impression: normal.")
+    write_records([told], tmp_path).rename(tmp_path / "boot.jsonl")
+    arguments = ["generalist", "train", str(recipe), "--root", str(tmp_path), "--out", str(out)]
+    arguments += ["--threads", "1"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     facts = json.loads((out / "training.json").read_text())
@@ -62,6 +68,7 @@ def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
     for name, matrix in mean.items():
         both = (second[name].float() + beside[name].float()) / 2
         torch.testing.assert_close(matrix, both.to(matrix.dtype))
+    assert facts["stages"][1]["records_by_kind_and_source"] == {"given:made": 4}
     assert len(facts["eye"]["history"]) == 1
     assert len({stage["eye_sha256"] for stage in facts["stages"]}) == 1
     assert any("vision_tower" in name for name in mean)

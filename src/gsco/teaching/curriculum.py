@@ -1,6 +1,6 @@
 """Training records for a generalist, in InternVL conversation form, made from datasets.
 
-Six kinds of record, mixed as a stage of the recipe says (`Shares`):
+Seven kinds of record, mixed as a stage of the recipe says (`Shares`):
 
 ``see``      a training case without evidence: learn to look
 ``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it;
@@ -14,6 +14,8 @@ Six kinds of record, mixed as a stage of the recipe says (`Shares`):
              answer: learn to like no name where nothing is known; or (`bare`) the options of a known set
              without an image
 ``ask``      closed questions of a VQA dataset
+``given``    a record from a file, as it stands: reports of `gsco bootstrap`, for example; none about a case
+             that is heard about
 
 Options come in random order under varied names. Evidence about a training case must be out-of-fold: a
 specialist never speaks about an image it was trained on, or the generalist would learn to copy it.
@@ -21,8 +23,10 @@ specialist never speaks about an image it was trained on, or the generalist woul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,6 +42,8 @@ from gsco.teaching.shares import Shares
 from gsco.teaching.simulate import simulate_bluff, simulate_evidence
 from gsco.teaching.varied import ArmDraw, permuted, renamed, render
 
+T = TypeVar("T")
+
 
 def _balanced(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
     """Cases without end, every label equally often, each label's cases reshuffled at every pass."""
@@ -51,11 +57,11 @@ def _balanced(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]
             yield next(streams[i])
 
 
-def _endless(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
-    """Cases without end, reshuffled at every pass."""
-    while cases:
-        for i in rng.permutation(len(cases)):
-            yield cases[i]
+def _endless(rng: np.random.Generator, items: Sequence[T]) -> Iterator[T]:
+    """Cases or records without end, reshuffled at every pass."""
+    while items:
+        for i in rng.permutation(len(items)):
+            yield items[i]
 
 
 def make_records(
@@ -66,6 +72,7 @@ def make_records(
     evidence: Mapping[str, Mapping[str, Evidence]] | None = None,
     weights: Mapping[str, float] | None = None,
     shares: Shares | None = None,
+    given: Mapping[str, Sequence[Record]] | None = None,
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
@@ -74,8 +81,9 @@ def make_records(
         n: number of records.
         seed: the same seed gives the same records.
         evidence: out-of-fold evidence, dataset name -> case id -> evidence; simulated where there is none.
-        weights: how often each dataset is drawn, by name (default 1 each).
+        weights: how often each dataset, or each file of `given`, is drawn, by name (default 1 each).
         shares: how often what is drawn.
+        given: records of kind ``given``, by the name of their file.
     """
     rng = np.random.default_rng(seed)
     shares = shares or Shares()
@@ -85,15 +93,22 @@ def make_records(
         raise ValueError("at least one diagnosis dataset is needed")
     of_dataset = np.asarray([(weights or {}).get(d.name, 1.0) for d in known])
     of_dataset = of_dataset / of_dataset.sum()
-    looked, heard = {}, {}
+    looked, heard, held = {}, {}, set[Path]()
     for d in known:
         to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
+        held |= {case.image.path.resolve() for case in to_hear if case.image.key is None}
         looked[d.name] = _balanced(rng, to_look)
         heard[d.name] = _endless(rng, to_hear) if shares.natural else _balanced(rng, to_hear)
     questions = [(d, closed) for d in asked if (closed := [c for c in d.split("train") if _closed(c)])]
     kinds = dict(shares.mixture)
     if not questions:
         kinds.pop("ask", None)
+    files = {
+        name: _endless(rng, kept) for name, found in (given or {}).items() if (kept := _shown(found, held))
+    }
+    if not files:
+        kinds.pop("given", None)
+    of_file = np.asarray([(weights or {}).get(name, 1.0) for name in files])
     names = list(kinds)
     hearing = ArmDraw(shares.arms)
     of_kind = np.asarray([kinds[k] for k in names]) / sum(kinds.values())
@@ -104,6 +119,10 @@ def make_records(
         if kind == "ask":
             dataset, closed = questions[int(rng.integers(len(questions)))]
             out.append(_ask(rng, identity, dataset, closed[int(rng.integers(len(closed)))]))
+            continue
+        if kind == "given":
+            name = list(files)[int(rng.choice(len(files), p=of_file / of_file.sum()))]
+            out.append(replace(next(files[name]), id=identity, kind=kind))
             continue
         dataset = known[int(rng.choice(len(known), p=of_dataset))]
         case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name], None)
@@ -133,6 +152,11 @@ def make_records(
                 made = replace(made, image=None)
             out.append(made)
     return out
+
+
+def _shown(records: Sequence[Record], held: Collection[Path]) -> list[Record]:
+    """Those that are about no image that is held back."""
+    return [r for r in records if r.image is None or r.image.path.resolve() not in held]
 
 
 def _heard(

@@ -31,10 +31,13 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """One dataset to learn from: a path below the data root, or `phantoms` to be made."""
+    """One dataset to learn from: a path below the data root, `phantoms` to be made, or a file of records."""
 
     path: str | None = None
     phantoms: int | None = Field(default=None, gt=0, description="how many phantoms to make instead")
+    records: str | None = Field(
+        default=None, description="a file of training records below the data root instead, taken as they are"
+    )
     task: Literal["diagnosis", "vqa"] = "diagnosis"
     weight: float = Field(default=1.0, ge=0)
     twins: dict[str, str] = Field(
@@ -170,21 +173,22 @@ def train_by_recipe(
     from gsco.generalist.nano.train import TrainConfig, train_nano
 
     _same_recipe(recipe, out / "stages")
-    datasets = [_load(source, root, out / "stages") for source in recipe.sources]
+    given = {s.records: read_records(root / s.records) for s in recipe.sources if s.records}
+    sources = [source for source in recipe.sources if not source.records]
+    datasets = [_load(source, root, out / "stages") for source in sources]
     datasets = _without_copies(datasets, out / "stages" / "left_out.json", progress)
     alike = partial(progress, "looking for images that are alike") if progress else None
-    twins = {d.name: s.twins for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"}
+    twins = {d.name: s.twins for d, s in zip(datasets, sources, strict=True) if s.task == "diagnosis"}
     datasets = group_alike(datasets, twins, progress=alike)
-    weights = {
-        d.name: s.weight for d, s in zip(datasets, recipe.sources, strict=True) if s.task == "diagnosis"
-    }
+    weights = {d.name: s.weight for d, s in zip(datasets, sources, strict=True) if s.task == "diagnosis"}
+    weights |= {source.records: source.weight for source in recipe.sources if source.records}
     eye = _taught(recipe.eye, datasets, out / "stages" / "eye", cache, progress) if recipe.eye else None
     made: dict[str, Path] = {}
     for number, stage in enumerate(recipe.stages, start=1):
         folder = out / "stages" / f"{number}-{stage.name}"
         before = made[stage.after] if stage.after else next(reversed(made.values()), None)
         if not (folder / "training.json").exists():
-            records = _records(recipe, stage, datasets, weights, folder, cache, progress)
+            records = _records(recipe, stage, datasets, weights, given, folder, cache, progress)
             config = TrainConfig(**{"seed": stage.seed, **stage.settings})  # type: ignore[arg-type]
             aligned = None
             if stage.projector == "aligned" and eye is not None:
@@ -261,6 +265,7 @@ def _records(
     stage: Stage,
     datasets: list[Dataset],
     weights: dict[str, float],
+    given: dict[str, list[Record]],
     folder: Path,
     cache: Path,
     progress: Progress | None,
@@ -269,7 +274,7 @@ def _records(
     if not path.exists():
         evidence: dict[str, dict[str, Evidence]] = {}
         if stage.evidence == "out_of_fold":
-            for source, dataset in zip(recipe.sources, datasets, strict=True):
+            for source, dataset in zip((s for s in recipe.sources if not s.records), datasets, strict=True):
                 if dataset.task.kind == "diagnosis":
                     part = thin_dataset(dataset, most=source.evidence_cases)
                     evidence[dataset.name] = out_of_fold_evidence(
@@ -282,6 +287,7 @@ def _records(
             evidence=evidence,
             weights=weights,
             shares=stage,
+            given=given,
         )
         write_records(made, folder)
     return read_records(path)
