@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from gsco.cases import load_dataset
-from gsco.collaboration import GENERALIST_ARMS
+from gsco.collaboration import STANDARD_ARMS
 from gsco.generalist import Request
 from gsco.generalist.nano.backend import NanoGeneralist
 from gsco.generalist.option_tree import Row
@@ -83,7 +83,7 @@ def requests_of(run: Path, root: Path, n: int) -> list[list[Request]]:
     images = {case.id: case.image for case in load_dataset(folder).cases}
     choices = tuple(option["name"] for option in record["task"]["options"])
     lines = [json.loads(line) for line in (run / "cases.jsonl").read_text().splitlines()]
-    asked = sorted((line for line in lines if line["arm"] in GENERALIST_ARMS), key=lambda x: x["case_id"])
+    asked = sorted((line for line in lines if line["arm"] in STANDARD_ARMS), key=lambda x: x["case_id"])
     groups = [list(group) for _, group in groupby(asked, key=lambda line: line["case_id"])]
     rng = np.random.default_rng(0)
     chosen = sorted(rng.permutation(len(groups))[:n])
