@@ -60,7 +60,8 @@ def _headline(result: Mapping[str, Any]) -> str:
     if not team:
         return ""
     n, members = len(result["specialists"]), len(team["members"])
-    who = f"All {n} specialists" if members == n else f"{members} of the {n} specialists"
+    everyone = "Both specialists" if n == 2 else f"All {n} specialists"
+    who = everyone if members == n else f"{members} of the {n} specialists"
     if members == 1:
         who = f"{team['members'][0]} alone" if n > 1 else team["members"][0]
     best = result["specialists"][result["best_specialist"]]["macro_f1"]
