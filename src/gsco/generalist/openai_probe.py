@@ -31,12 +31,14 @@ class Abilities:
         guide: the name in `GUIDES` by which answers are held to choices; None where it has no such way.
         raw: whether the log-probabilities of a guided answer are the model's own.
         sees: whether an image changes what the model reads; None where the server does not say.
+        blind: why it does not see, in the server's words or ours; "" where it may.
     """
 
     top: int = 0
     guide: str | None = None
     raw: bool = False
     sees: bool | None = None
+    blind: str = ""
 
     @property
     def rule(self) -> str:
@@ -106,15 +108,16 @@ def probe(wire: Wire, model: str) -> Abilities:
 
     grey = data_uri(Pillow.new("RGB", (64, 64), (128, 128, 128)))
     seen = ask(spoken, content_of(hello, grey), max_tokens=1)
-    sees = None
-    if isinstance(seen, RefusedError):
-        sees = False
-    elif isinstance(seen, dict):
+    sees, blind = None, ""
+    if isinstance(seen, (RefusedError, UnansweredError)):  # the same words without an image were answered
+        sees, blind = False, seen.reason
+    else:
         without, with_it = (
             int((found.get("usage") or {}).get("prompt_tokens") or 0) for found in (plain, seen)
         )
         sees = with_it > without if without and with_it else None
-    return Abilities(top, guide, raw, sees)
+        blind = "an image does not change what it reads" if sees is False else ""
+    return Abilities(top, guide, raw, sees, blind)
 
 
 def model_at(wire: Wire) -> str:
