@@ -48,8 +48,8 @@ class NanoGeneralist:
         model: base and adapter as one model.
         tokenizer: of the base.
         fingerprint: changes whenever the answers may.
-        precision: of scoring; ``int8`` takes two thirds of the time on a CPU with VNNI, and answers alike in
-            99 of 100 cases and more (``benchmarks/int8.py``). Free text is always written in fp32.
+        precision: of scoring; ``int8`` takes a half to two thirds of the time on a CPU with VNNI, and answers
+            alike in 99 of 100 cases and more (``benchmarks/int8.py``). Free text is always written in fp32.
     """
 
     caution = "MedDr-nano was taught to choose among options; what it writes freely makes little sense."
