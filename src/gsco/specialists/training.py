@@ -295,7 +295,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    with writing(path, remedy="Free some space, or name another cache.", also=RuntimeError):
+    with writing(path, remedy="Name another cache.", also=RuntimeError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as draft:
             torch.save(state, draft)
