@@ -79,8 +79,11 @@ def load_vlm(spec: str, options: LoadOptions | None = None) -> VLM:
         ModelError: it is missing, or not an image-text-to-text model with a processor and chat template.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
 
     import gsco.generalist.internvl_chat.modeling  # noqa: F401  makes converted models known
+
+    logging.disable_progress_bar()  # whoever calls shows progress of its own
 
     options = options or LoadOptions()
     folder = Path(spec)
