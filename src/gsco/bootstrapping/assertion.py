@@ -78,7 +78,8 @@ _QUALIFIED = re.compile(
     r"\b(?:large|sizable|significant|focal|other|additional|new|further|acute|definite|overt|gross"
     r"|frank|worsening"
     r"|increas\w+|convincing|suspicious|evident|obvious|discrete|dense|lobar|left|right|xxxx|layering"
-    r"|confluent|segmental|retrocardiac|subpulmonic|loculated|apical|visible|active|displaced|interstitial|alveolar|superimposed|associated)\b"
+    r"|confluent|segmental|retrocardiac|subpulmonic|loculated|apical|visible|active|displaced"
+    r"|interstitial|alveolar|superimposed|associated)\b"
 )
 _ELSEWHERE = re.compile(r"\b(?:otherwise|elsewhere|remainder|remaining)\b")
 
