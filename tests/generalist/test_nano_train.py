@@ -61,6 +61,21 @@ def test_training_writes_adapter_log_and_facts(trained: Path, records: list[Reco
     assert not (trained / "work").exists()
 
 
+def test_products_in_bfloat16_learn_nearly_the_same(
+    trained: Path, base: Path, records: list[Record], tmp_path: Path
+) -> None:
+    config = TrainConfig(**SETTINGS, bf16=True)  # type: ignore[arg-type]
+    train_nano(records, tmp_path, config=config, base=base)
+
+    def losses(folder: Path) -> list[float]:
+        lines = (folder / "training_log.jsonl").read_text().splitlines()
+        return [found["loss"] for line in lines if "loss" in (found := json.loads(line))]
+
+    assert losses(tmp_path) == pytest.approx(losses(trained), rel=0.05)
+    exact, rounded = (load_file(f / "adapter_model.safetensors") for f in (trained, tmp_path))
+    assert any(not torch.equal(exact[key], rounded[key]) for key in exact)
+
+
 def test_killed_training_resumes_to_the_same_weights(
     base: Path, records: list[Record], trained: Path, tmp_path: Path
 ) -> None:

@@ -115,8 +115,7 @@ def test_records_of_a_file_are_mixed_in_and_show_nothing_that_is_held_back() -> 
         n=120,
         seed=2,
         shares=Shares(mixture={"see": 0.5, "given": 0.5}),
-        given={"boot.jsonl": reports, "none.jsonl": []},
-        weights={"boot.jsonl": 2.0},
+        given=[(2.0, reports), (1.0, [])],
     )
     given = [record for record in made if record.kind == "given"]
     assert 40 < len(given) < 80
@@ -125,6 +124,44 @@ def test_records_of_a_file_are_mixed_in_and_show_nothing_that_is_held_back() -> 
     assert {(r.image, r.answer) for r in given} <= {(r.image, r.answer) for r in reports}
     without = make_records([data], n=20, seed=2, shares=Shares(mixture={"see": 0.5, "given": 0.5}))
     assert {record.kind for record in without} == {"see"}
+
+
+def test_a_confirming_record_asks_for_one_option_and_is_true() -> None:
+    truth = {case.image: case.label for case in dataset()}
+    groups = {"b": SYNONYMS["benign"], "m": SYNONYMS["malignant"], "n": SYNONYMS["normal"]}
+    made = drawn(400, mixture={"confirm": 1.0})
+    _, to_hear = held_back([case for case in dataset().split("train") if case.label is not None])
+    for record in made:
+        assert record.image is not None
+        question = record.prompt.splitlines()[0]
+        named = any(f" {name}?" in question for name in groups[truth[record.image] or ""])
+        assert record.answer == ("yes" if named else "no"), question
+    assert {record.image for record in made}.isdisjoint(case.image for case in to_hear)
+    assert sum(record.answer == "yes" for record in made) / len(made) == pytest.approx(0.5, abs=0.1)
+
+
+def test_datasets_are_drawn_by_weight_among_their_kind() -> None:
+    def questions(name: str) -> Dataset:
+        cases = tuple(
+            Case(
+                f"{name}{i}.png",
+                (ImageRef(Path(f"{name}{i}.png")),),
+                (),
+                "train",
+                question="Is it?",
+                answer="yes",
+            )
+            for i in range(9)
+        )
+        return Dataset(name, Task("vqa", "radiology", ()), cases, Path())
+
+    datasets = [dataset(), questions("many"), questions("few"), questions("none")]
+    made = make_records(
+        datasets, n=400, seed=1, shares=Shares(mixture={"ask": 0.9, "see": 0.1}), weights=[0.1, 3, 1, 0]
+    )
+    drawn_from = Counter(record.source for record in made if record.kind == "ask")
+    assert set(drawn_from) == {"many", "few"}
+    assert drawn_from["many"] / drawn_from.total() == pytest.approx(0.75, abs=0.07)
 
 
 def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:

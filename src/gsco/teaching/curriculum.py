@@ -1,6 +1,6 @@
 """Training records for a generalist, in InternVL conversation form, made from datasets.
 
-Seven kinds of record, mixed as a stage of the recipe says (`Shares`):
+Eight kinds of record, mixed as a stage of the recipe says (`Shares`):
 
 ``see``      a training case without evidence: learn to look
 ``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it;
@@ -14,6 +14,7 @@ Seven kinds of record, mixed as a stage of the recipe says (`Shares`):
              answer: learn to like no name where nothing is known; or (`bare`) the options of a known set
              without an image
 ``ask``      closed questions of a VQA dataset
+``confirm``  a training case without evidence, and one of its options: is it that, yes or no
 ``given``    a record from a file, as it stands: reports of `gsco bootstrap`, for example; none about a case
              that is heard about
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset
 from gsco.collaboration.arms import restrict
@@ -43,6 +45,7 @@ from gsco.teaching.simulate import simulate_bluff, simulate_evidence
 from gsco.teaching.varied import ArmDraw, permuted, renamed, render
 
 T = TypeVar("T")
+_CONFIRM = ("Does this image show {}?", "Is this {}?", "Is the answer here {}?", "Would you call this {}?")
 
 
 def _balanced(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
@@ -70,9 +73,9 @@ def make_records(
     n: int,
     seed: int = 0,
     evidence: Mapping[str, Mapping[str, Evidence]] | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: Sequence[float] | None = None,
     shares: Shares | None = None,
-    given: Mapping[str, Sequence[Record]] | None = None,
+    given: Sequence[tuple[float, Sequence[Record]]] = (),
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
@@ -81,34 +84,36 @@ def make_records(
         n: number of records.
         seed: the same seed gives the same records.
         evidence: out-of-fold evidence, dataset name -> case id -> evidence; simulated where there is none.
-        weights: how often each dataset, or each file of `given`, is drawn, by name (default 1 each).
+        weights: how often each dataset is drawn among those of its kind (default 1 each).
         shares: how often what is drawn.
-        given: records of kind ``given``, by the name of their file.
+        given: files of records of kind ``given``, and how often each is drawn among them.
     """
     rng = np.random.default_rng(seed)
     shares = shares or Shares()
-    known = [d for d in datasets if d.task.kind == "diagnosis"]
-    asked = [d for d in datasets if d.task.kind == "vqa"]
+    weighed = list(zip(datasets, [1.0] * len(datasets) if weights is None else weights, strict=True))
+    known = [d for d, _ in weighed if d.task.kind == "diagnosis"]
     if not known:
         raise ValueError("at least one diagnosis dataset is needed")
-    of_dataset = np.asarray([(weights or {}).get(d.name, 1.0) for d in known])
-    of_dataset = of_dataset / of_dataset.sum()
+    of_dataset = _normalised([weight for d, weight in weighed if d.task.kind == "diagnosis"])
     looked, heard, held = {}, {}, set[Path]()
     for d in known:
         to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
         held |= {case.image.path.resolve() for case in to_hear if case.image.key is None}
         looked[d.name] = _balanced(rng, to_look)
         heard[d.name] = _endless(rng, to_hear) if shares.natural else _balanced(rng, to_hear)
-    questions = [(d, closed) for d in asked if (closed := [c for c in d.split("train") if _closed(c)])]
+    questions = [
+        (weight, d.name, closed)
+        for d, weight in weighed
+        if d.task.kind == "vqa" and (closed := [c for c in d.split("train") if _closed(c)])
+    ]
+    of_question = _normalised([weight for weight, _, _ in questions])
     kinds = dict(shares.mixture)
     if not questions:
         kinds.pop("ask", None)
-    files = {
-        name: _endless(rng, kept) for name, found in (given or {}).items() if (kept := _shown(found, held))
-    }
+    files = [(weight, _endless(rng, kept)) for weight, found in given if (kept := _shown(found, held))]
     if not files:
         kinds.pop("given", None)
-    of_file = np.asarray([(weights or {}).get(name, 1.0) for name in files])
+    of_file = _normalised([weight for weight, _ in files])
     names = list(kinds)
     hearing = ArmDraw(shares.arms)
     of_kind = np.asarray([kinds[k] for k in names]) / sum(kinds.values())
@@ -117,12 +122,12 @@ def make_records(
         kind = str(rng.choice(names, p=of_kind))
         identity = f"{kind}-{i:06d}"
         if kind == "ask":
-            dataset, closed = questions[int(rng.integers(len(questions)))]
-            out.append(_ask(rng, identity, dataset, closed[int(rng.integers(len(closed)))]))
+            _, source, closed = questions[int(rng.choice(len(questions), p=of_question))]
+            out.append(_ask(rng, identity, source, closed[int(rng.integers(len(closed)))]))
             continue
         if kind == "given":
-            name = list(files)[int(rng.choice(len(files), p=of_file / of_file.sum()))]
-            out.append(replace(next(files[name]), id=identity, kind=kind))
+            _, records = files[int(rng.choice(len(files), p=of_file))]
+            out.append(replace(next(records), id=identity, kind=kind))
             continue
         dataset = known[int(rng.choice(len(known), p=of_dataset))]
         case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name], None)
@@ -139,6 +144,8 @@ def make_records(
         elif kind in ("foreign", "blank"):
             arms_of_kind = hearing if kind == "foreign" else None
             out.append(foreign_record(rng, identity, kind, dataset.name, case, arms_of_kind, shares.wavering))
+        elif kind == "confirm":
+            out.append(_confirm(rng, identity, dataset, case))
         else:
             found = Evidence()
             if kind == "hear":
@@ -195,8 +202,26 @@ def _closed(case: Case) -> bool:
     return (case.answer or "").strip().lower() in ("yes", "no")
 
 
-def _ask(rng: np.random.Generator, identity: str, dataset: Dataset, case: Case) -> Record:
-    options = ["yes", "no"] if rng.random() < 0.5 else ["no", "yes"]
-    prompt = ask_closed(case.question or "", options)
+def _ask(rng: np.random.Generator, identity: str, source: str, case: Case) -> Record:
+    prompt = ask_closed(case.question or "", _yes_and_no(rng))
     answer = (case.answer or "").strip().lower()
-    return Record(identity, "ask", dataset.name, case.image, prompt.text, answer)
+    return Record(identity, "ask", source, case.image, prompt.text, answer)
+
+
+def _confirm(rng: np.random.Generator, identity: str, dataset: Dataset, case: Case) -> Record:
+    task = renamed(rng, dataset.task)
+    truth = int(dataset.targets([case])[0])
+    others = [i for i in range(len(task.options)) if i != truth]
+    right = rng.random() < 0.5
+    name = task.options[truth if right else int(rng.choice(others))].name
+    prompt = ask_closed(str(rng.choice(_CONFIRM)).format(name), _yes_and_no(rng))
+    return Record(identity, "confirm", dataset.name, case.image, prompt.text, "yes" if right else "no")
+
+
+def _yes_and_no(rng: np.random.Generator) -> tuple[str, str]:
+    return ("yes", "no") if rng.random() < 0.5 else ("no", "yes")
+
+
+def _normalised(weights: Sequence[float]) -> NDArray[np.float64]:
+    found = np.asarray(weights, dtype=np.float64)
+    return found / found.sum()

@@ -57,11 +57,11 @@ class Stage(Shares):
         default="before", description="of the stage before (random in the first), or the aligned one"
     )
     seed: int = 0
-    settings: dict[str, float | int] = Field(default_factory=dict, description="fields of TrainConfig")
+    settings: dict[str, bool | int | float] = Field(default_factory=dict, description="fields of TrainConfig")
 
     @field_validator("settings")
     @classmethod
-    def _known_settings(cls, value: dict[str, float | int]) -> dict[str, float | int]:
+    def _known_settings(cls, value: dict[str, bool | int | float]) -> dict[str, bool | int | float]:
         from gsco.generalist.nano.train import TrainConfig
 
         return only_known(value, [field.name for field in dataclasses.fields(TrainConfig)], "setting")
@@ -173,22 +173,20 @@ def train_by_recipe(
     from gsco.generalist.nano.train import TrainConfig, train_nano
 
     _same_recipe(recipe, out / "stages")
-    given = {s.records: read_records(root / s.records) for s in recipe.sources if s.records}
+    given = [(s.weight, read_records(root / s.records)) for s in recipe.sources if s.records]
     sources = [source for source in recipe.sources if not source.records]
     datasets = [_load(source, root, out / "stages") for source in sources]
     datasets = _without_copies(datasets, out / "stages" / "left_out.json", progress)
     alike = partial(progress, "looking for images that are alike") if progress else None
     twins = {d.name: s.twins for d, s in zip(datasets, sources, strict=True) if s.task == "diagnosis"}
     datasets = group_alike(datasets, twins, progress=alike)
-    weights = {d.name: s.weight for d, s in zip(datasets, sources, strict=True) if s.task == "diagnosis"}
-    weights |= {source.records: source.weight for source in recipe.sources if source.records}
     eye = _taught(recipe.eye, datasets, out / "stages" / "eye", cache, progress) if recipe.eye else None
     made: dict[str, Path] = {}
     for number, stage in enumerate(recipe.stages, start=1):
         folder = out / "stages" / f"{number}-{stage.name}"
         before = made[stage.after] if stage.after else next(reversed(made.values()), None)
         if not (folder / "training.json").exists():
-            records = _records(recipe, stage, datasets, weights, given, folder, cache, progress)
+            records = _records(recipe, stage, datasets, given, folder, cache, progress)
             config = TrainConfig(**{"seed": stage.seed, **stage.settings})  # type: ignore[arg-type]
             aligned = None
             if stage.projector == "aligned" and eye is not None:
@@ -264,8 +262,7 @@ def _records(
     recipe: TrainRecipe,
     stage: Stage,
     datasets: list[Dataset],
-    weights: dict[str, float],
-    given: dict[str, list[Record]],
+    given: list[tuple[float, list[Record]]],
     folder: Path,
     cache: Path,
     progress: Progress | None,
@@ -273,8 +270,9 @@ def _records(
     path = folder / "records.jsonl"
     if not path.exists():
         evidence: dict[str, dict[str, Evidence]] = {}
+        sources = [source for source in recipe.sources if not source.records]
         if stage.evidence == "out_of_fold":
-            for source, dataset in zip((s for s in recipe.sources if not s.records), datasets, strict=True):
+            for source, dataset in zip(sources, datasets, strict=True):
                 if dataset.task.kind == "diagnosis":
                     part = thin_dataset(dataset, most=source.evidence_cases)
                     evidence[dataset.name] = out_of_fold_evidence(
@@ -285,7 +283,7 @@ def _records(
             n=stage.records,
             seed=stage.seed,
             evidence=evidence,
-            weights=weights,
+            weights=[source.weight for source in sources],
             shares=stage,
             given=given,
         )

@@ -46,6 +46,8 @@ class TrainConfig:
         warmup_ratio: share of steps until the peak; cosine decay to zero after it.
         weight_decay: on LoRA and projector matrices.
         views: stored views of each image, the first one plain.
+        bf16: matrix products in bfloat16, weights and optimiser in float32. More than twice as fast on a
+            processor that has such products (AVX512-BF16, AMX), slower on others.
         seed: of everything.
         save_steps: steps between checkpoints.
     """
@@ -59,6 +61,7 @@ class TrainConfig:
     warmup_ratio: float = 0.04
     weight_decay: float = 0.01
     views: int = 4
+    bf16: bool = False
     seed: int = 0
     save_steps: int = 50
 
@@ -253,6 +256,7 @@ def train_nano(
             report_to=[],
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
+            bf16=config.bf16,
             remove_unused_columns=False,
             label_names=["labels"],
             dataloader_num_workers=0,
