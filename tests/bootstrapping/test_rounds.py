@@ -64,6 +64,31 @@ def test_accepted_reports_are_records_that_can_be_traced(dataset: Dataset, tmp_p
     assert {case.split for case in load_dataset(out)} == {"train"}
 
 
+def test_drafts_are_drawn_each_by_a_seed_of_its_own(dataset: Dataset, tmp_path: Path) -> None:
+    asked: list[Request] = []
+
+    class Listening(Writer):
+        def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:
+            asked.extend(requests)
+            return super().generate(requests, max_new_tokens=max_new_tokens)
+
+    def seeds(seed: int, name: str) -> list[int]:
+        asked.clear()
+        settings = Settings(("writer",), drafts=2, seed=seed, temperature=0.7)
+        bootstrap(dataset, settings, tmp_path / f"{name}.jsonl", load=Listening)
+        assert {r.sampling.temperature for r in asked if r.sampling} == {0.7}
+        return [r.sampling.seed for r in asked if r.sampling]
+
+    first = seeds(0, "first")
+    assert len(set(first)) == len(first) == 40
+    assert first == seeds(0, "again")
+    assert not set(first) & set(seeds(1, "other"))
+    line = json.loads((tmp_path / "first.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert line["bootstrap"]["temperature"] == 0.7
+    with pytest.raises(UserError, match="temperature"):
+        Settings(("writer",), temperature=-1.0)
+
+
 def test_killed_and_continued_it_ends_with_the_same_bytes(dataset: Dataset, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     bootstrap(dataset, Settings(("writer",), drafts=2), whole, load=load)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gsco.cases import ImageRef
 from gsco.errors import ModelError, RequestsFailedError
-from gsco.generalist import Example, Request, can_score, load_generalist
+from gsco.generalist import Example, Request, Sampling, can_score, load_generalist
 from gsco.generalist.openai_client import OpenAIGeneralist
 from gsco.generalist.openai_http import Patience
 from gsco.generalist.openai_messages import LONGEST_SIDE, data_uri
@@ -56,6 +56,9 @@ def test_what_is_sent(image: ImageRef) -> None:
         shown = (Example("Which?", image, "benign"),)
         model.generate([Request("And this?", image, examples=shown, history=history)])
         turns = script.seen[-1]["messages"]
+        model.generate([Request("Draw!", sampling=Sampling(0.7, 5, 0.9))])
+        drawn = {key: script.seen[-1][key] for key in ("temperature", "seed", "top_p")}
+    assert drawn == {"temperature": 0.7, "seed": 5, "top_p": 0.9}
     assert said == ["Sure?!", "Hello!"]
     first = next(body for body in seen if len(body["messages"]) == 3)
     assert {k: first[k] for k in ("model", "temperature", "stream", "max_tokens")} == {

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from gsco.disk import write_atomic
 from gsco.errors import DatasetError, ModelError, RequestsFailedError, RunError, UserError
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder
-from gsco.generalist import Generalist, Request
+from gsco.generalist import Generalist, Request, Sampling
 from gsco.generalist.records import file_of
 
 BATCH = 16
@@ -47,7 +48,8 @@ class Settings:
         drafts: prompts of each generator for each image, differently worded.
         agreement: generators that must say the same (drafts, where there is one generator).
         keep: accepted reports of one image.
-        seed: of the wording.
+        seed: of the wording, and of what is drawn.
+        temperature: of drawing the drafts' words (`gsco.generalist.Sampling`); 0 writes the most probable.
         split: whose cases; reports of test cases would teach what is to be tested.
         limit: at most so many images, spread over the labels.
         max_new_tokens: of one report.
@@ -60,6 +62,7 @@ class Settings:
     agreement: int = 1
     keep: int = 1
     seed: int = 0
+    temperature: float = 0.0
     split: Split = "train"
     limit: int | None = None
     max_new_tokens: int = 192
@@ -68,6 +71,8 @@ class Settings:
     def __post_init__(self) -> None:
         check_template(self.template)
         voices = len(set(self.generalists)) if len(self.generalists) > 1 else self.drafts
+        if not 0 <= self.temperature < float("inf"):
+            raise UserError(f"temperature is {self.temperature:g}", remedy="0 is greedy; 0.7 is usual.")
         if not self.generalists:
             raise UserError("no generator", remedy="Name one: --generalist nano.")
         if len(set(self.generalists)) < len(self.generalists):
@@ -277,6 +282,13 @@ def _prompt(subject: Subject, variant: int, settings: Settings) -> str:
     )
 
 
+def _sampling(subject: Subject, variant: int, settings: Settings) -> Sampling | None:
+    if not settings.temperature:
+        return None
+    rng = random.Random(f"{settings.seed}:draft:{variant}:{subject.case.id}")
+    return Sampling(settings.temperature, rng.getrandbits(31))
+
+
 def _draft(
     folder: RunFolder,
     settings: Settings,
@@ -338,7 +350,10 @@ def _ask(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The drafts of a batch, which are in the log by then, and why others have no answer."""
     prompts = [_prompt(subject, variant, settings) for subject, variant in batch]
-    requests = [Request(prompt, s.case.image) for prompt, (s, _) in zip(prompts, batch, strict=True)]
+    requests = [
+        Request(prompt, subject.case.image, sampling=_sampling(subject, variant, settings))
+        for prompt, (subject, variant) in zip(prompts, batch, strict=True)
+    ]
     texts: Sequence[str | None]
     reasons: Sequence[str | None] = []
     try:
@@ -354,6 +369,7 @@ def _ask(
             "template": settings.template,
             "variant": variant,
             "seed": settings.seed,
+            "temperature": settings.temperature,
             "prompt": prompt,
             "raw": text,
         }
@@ -365,7 +381,7 @@ def _ask(
 
 
 def _trace(verdict: Verdict, number: int) -> dict[str, Any]:
-    keys = ("generator", "fingerprint", "template", "variant", "seed", "prompt")
+    keys = ("generator", "fingerprint", "template", "variant", "seed", "temperature", "prompt")
     return {"round": number, **{key: verdict.draft[key] for key in keys}}
 
 

@@ -56,7 +56,10 @@ def bootstrap(
         str | None, typer.Option(help="Column with the finding's place. Default: position or finding_side.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest report.")] = 192,
-    seed: Annotated[int, typer.Option(min=0, help="Of the wording.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the wording, and of what is drawn.")] = 0,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Draw the words at random; 0 writes the most probable, 0.7 is usual.")
+    ] = 0.0,
     threads: Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print statistics.json to stdout.")] = False,
 ) -> None:
@@ -84,6 +87,7 @@ def bootstrap(
         agreement=agreement,
         keep=keep,
         seed=seed,
+        temperature=temperature,
         split=cast(Split, split),
         limit=limit,
         max_new_tokens=max_new_tokens,

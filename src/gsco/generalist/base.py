@@ -28,6 +28,28 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn, where the most probable one is not wanted.
+
+    Attributes:
+        temperature: what logits are divided by, above 0; 1 draws by the model's own probabilities.
+        seed: of this answer alone: the same request has the same answer.
+        top_p: only the most probable tokens that hold this share together, in (0, 1].
+    """
+
+    temperature: float
+    seed: int
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        """ValueError for what is out of range."""
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}, not above 0")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}, not in (0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to a generalist.
 
@@ -38,6 +60,7 @@ class Request:
         history: earlier turns about the same image, (question, answer) each.
         examples: known cases with images of their own, shown before all else; for generalists that
             `takes_examples` names.
+        sampling: how `Generalist.generate` draws the answer; None takes the most probable token each time.
     """
 
     prompt: str
@@ -45,6 +68,7 @@ class Request:
     choices: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
     examples: tuple[Example, ...] = ()
+    sampling: Sampling | None = None
 
     @property
     def images(self) -> tuple[ImageRef, ...]:
@@ -112,7 +136,7 @@ class Generalist(Protocol):
     fingerprint: str
 
     def generate(self, requests: Sequence[Request], *, max_new_tokens: int = 64) -> list[str]:
-        """Greedy continuation of each request, without the prompt."""
+        """Continuation of each request, without the prompt: greedy, or drawn as its `sampling` says."""
         ...
 
     def score_options(self, requests: Sequence[Request]) -> list[OptionScores]:

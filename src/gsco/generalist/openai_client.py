@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from gsco.cases import ImageRef, load_image
@@ -30,7 +31,7 @@ class OpenAIGeneralist:
     """A model on a server that speaks OpenAI's chat completions.
 
     Images leave this machine, to the server that was named and no other. Requests are greedy (temperature 0,
-    one seed) and independent of each other.
+    one seed) where they do not say otherwise, and independent of each other.
 
     Args:
         wire: the way to the server.
@@ -88,6 +89,8 @@ class OpenAIGeneralist:
         payloads = []
         for request in requests:
             extra = GUIDES[guide](request.choices) if guide and request.choices else {}
+            if request.sampling is not None:
+                extra |= asdict(request.sampling)
             payloads.append(self._payload(request, images, max_tokens=max_new_tokens, **extra))
         held = [bool(guide and request.choices) for request in requests]
         found = self._wire.complete(payloads, checked)

@@ -14,6 +14,7 @@ from gsco.cases import load_image
 from gsco.generalist.base import OptionScores, Request
 from gsco.generalist.chat_markup import end_of_answer, stop_ids
 from gsco.generalist.option_tree import RULE, ChoiceTree, Ids
+from gsco.generalist.sampling import drawing
 from gsco.generalist.vlm import LoadOptions, load_vlm
 
 _BATCH = 8
@@ -86,9 +87,15 @@ class TransformersGeneralist:
             rows = [i for i, r in enumerate(requests) if len(r.images) == n]
             for start in range(0, len(rows), _BATCH):
                 part = rows[start : start + _BATCH]
-                inputs = self._inputs([requests[i] for i in part])
+                asked = [requests[i] for i in part]
+                inputs = self._inputs(asked)
                 with torch.inference_mode():
-                    ids = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+                    ids = self.model.generate(
+                        **inputs,
+                        max_new_tokens=max_new_tokens,
+                        do_sample=False,
+                        logits_processor=drawing(asked),
+                    )
                 new = ids[:, inputs["input_ids"].shape[1] :]
                 for i, text in zip(
                     part, self._tokenizer.batch_decode(new, skip_special_tokens=True), strict=True

@@ -19,6 +19,7 @@ from gsco.generalist.nano.dialogue import END, encode_answer, encode_prompt
 from gsco.generalist.nano.eye import vision_tokens
 from gsco.generalist.nano.reader import Precision, Reader
 from gsco.generalist.option_tree import RULE, Row, score_choices
+from gsco.generalist.sampling import drawing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -171,6 +172,7 @@ class NanoGeneralist:
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            logits_processor=drawing(requests),
             eos_token_id=self._end,
             pad_token_id=self._end,
         )
