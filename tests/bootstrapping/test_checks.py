@@ -69,6 +69,15 @@ def test_a_fact_that_was_told_may_be_said(fact: str, text: str) -> None:
     assert codes(report, Known(EFFUSION.labels, EFFUSION.positions, frozenset({fact}))) == set()
 
 
+def test_what_is_present_with_something_is_no_history() -> None:
+    for said, expected in (
+        ("A mass is present with indistinct margins.", set()),
+        ("Presents with fever.", {"invented_fact"}),
+        ("Clinically present with cough.", {"invented_fact"}),
+    ):
+        assert codes(Report(f"{GOOD.findings} {said}", GOOD.impression), EFFUSION) == expected
+
+
 def test_the_known_side_counts_where_both_parts_err() -> None:
     report = Report(GOOD.findings.replace("left", "right"), GOOD.impression.replace("left", "right"))
     assert codes(report, EFFUSION) == {"side_conflict"}

@@ -49,8 +49,8 @@ KINDS: dict[str, re.Pattern[str]] = {
         r"|\bratio (?:of |is )?(?:approximately )?0?\.\d+|\bmeasur(?:es|ing) (?:approximately |about )?\d"
     ),
     "history": re.compile(
-        r"\b(?:history of|h/o|presents? with|presenting with|complain\w*|known (?:case|history)"
-        r"|status post|s/p"
+        r"\b(?:history of|h/o|presents with|(?<!is )(?<!are )present with|presenting with"
+        r"|complain\w*|known (?:case|history)|status post|s/p"
         r"|smok\w+|surgery in|treated (?:with|for)|symptoms? of|admitted|underwent)\b"
     ),
 }

@@ -224,4 +224,4 @@ def _yes_and_no(rng: np.random.Generator) -> tuple[str, str]:
 
 def _normalised(weights: Sequence[float]) -> NDArray[np.float64]:
     found = np.asarray(weights, dtype=np.float64)
-    return found / found.sum()
+    return np.asarray(found / found.sum())

@@ -136,9 +136,16 @@ def teach_eye(
     return out
 
 
-def open_eye(model: MedDrNanoForConditionalGeneration, path: Path) -> None:
-    """Put the taught backbone of ``eye.safetensors`` into a base model."""
-    model.model.vision_tower.backbone.load_state_dict(load_file(path))
+def open_eye(model: MedDrNanoForConditionalGeneration, state: dict[str, torch.Tensor]) -> None:
+    """Put a taught backbone, of ``eye.safetensors`` or `eye_within`, into a base model."""
+    model.model.vision_tower.backbone.load_state_dict(state)
+
+
+def eye_within(adapter: Path) -> dict[str, torch.Tensor]:
+    """The backbone that an adapter brings; nothing where it looks with the base's eye."""
+    start = "base_model.model.model.vision_tower.backbone."
+    held = load_file(adapter / "adapter_model.safetensors")
+    return {key.removeprefix(start): value for key, value in held.items() if key.startswith(start)}
 
 
 def shipped(tensor: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from gsco.disk import dump_json, write_atomic
 from gsco.generalist.nano.assemble import assemble_base, check_adapter, load_base
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
-from gsco.generalist.nano.eye_training import open_eye, shipped
+from gsco.generalist.nano.eye_training import eye_within, open_eye, shipped
 from gsco.generalist.nano.vision_store import VisionStore
 from gsco.generalist.records import Record
 from gsco.generalist.training_files import forget_after, same_or_new
@@ -189,7 +189,7 @@ def train_nano(
         records: one-turn conversations.
         out: folder of the adapter; ``work/`` inside it holds checkpoints and stored vision tokens until done.
         config: see `TrainConfig`.
-        init: adapter to start from (same rank), instead of a fresh one.
+        init: adapter to start from (same rank), instead of a fresh one; a taught eye in it goes on looking.
         projector: ``projector.safetensors`` of an alignment to start from; goes before that of `init`.
         eye: ``eye.safetensors`` of a taught eye (`gsco.generalist.nano.eye_training`) that looks in the place
             of the base's, and goes into the adapter; the same for all trainings of one adapter.
@@ -215,8 +215,9 @@ def train_nano(
     same_or_new(work / "facts.json", facts)
     torch.manual_seed(config.seed)
     model, tokenizer = load_base(base)
-    if eye is not None:
-        open_eye(model, eye)
+    taught = load_file(eye) if eye is not None else eye_within(init) if init is not None else {}
+    if taught:
+        open_eye(model, taught)
     images = [r.image for r in records if r.image is not None]
     store = VisionStore.build(images, model, work, views=config.views, seed=config.seed, progress=progress)
     model = get_peft_model(
@@ -226,7 +227,7 @@ def train_nano(
             lora_alpha=config.lora_alpha,
             lora_dropout=0.0,
             target_modules=LORA_TARGETS,
-            modules_to_save=["multi_modal_projector", *(["vision_tower"] if eye is not None else [])],
+            modules_to_save=["multi_modal_projector", *(["vision_tower"] if taught else [])],
         ),
     )
     for name, parameter in model.named_parameters():
