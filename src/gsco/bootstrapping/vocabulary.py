@@ -42,7 +42,7 @@ _CLEAR = (  # all of them: "the left lung is clear" says nothing of the right on
     r"(?:are|is|appears?|remains?)(?: well[- ]\w+ and| both| grossly)? clear\b"
 )
 
-TERMS: dict[str, Terms] = {
+_CHEST_TERMS: dict[str, Terms] = {
     "atelectasis": Terms((r"atelecta\w+",), (r"(?:lung|lobar|lobe) collapse", r"volume loss")),
     "cardiomegaly": Terms(
         (
@@ -111,6 +111,8 @@ TERMS: dict[str, Terms] = {
     ),
     "pleural thickening": Terms((r"pleural[a-z /]{0,20}thickening", r"thickening of the pleura")),
     "hernia": Terms((r"herni(?:a|as|ation)",)),
+}
+_OTHER_TERMS: dict[str, Terms] = {
     "melanoma": Terms((r"melanomas?",)),
     "melanocytic nevus": Terms(
         (r"n(?:a)?ev(?:us|i)", r"moles?"),
@@ -118,9 +120,10 @@ TERMS: dict[str, Terms] = {
     "benign": Terms((r"benign",), (r"fibroadenomas?", r"cysts?")),
     "malignant": Terms((r"malignan\w+", r"carcinomas?", r"cancer\w*"), (r"suspicious (?:mass|lesion)",)),
 }
+TERMS = _CHEST_TERMS | _OTHER_TERMS
 """Terms by canonical name."""
 
-CHEST = tuple(name for name in TERMS if name not in ("melanoma", "melanocytic nevus", "benign", "malignant"))
+CHEST = tuple(_CHEST_TERMS)
 """The labels of ChestX-ray14: where a task has one of them, the others can be seen on its images, too."""
 
 ALIASES = {

@@ -52,6 +52,11 @@ def assert_alike(alone: Path, out: Path) -> None:
     assert json.loads((out / "training.json").read_text())["processes"] == 2
 
 
+def train(asked: list[str]) -> None:
+    done = subprocess.run(asked, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp", "zero3"])
 def test_two_processes_have_the_loss_curve_of_one(
     place: Path, alone: Path, tmp_path: Path, parallel: str
@@ -59,14 +64,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     if parallel == "zero3":
         pytest.importorskip("deepspeed")
     out = tmp_path / "out"
-    done = subprocess.run(
-        command(tmp_path / "train.py", parallel, out, place),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    train(command(tmp_path / "train.py", parallel, out, place))
     assert_alike(alone, out)
 
 
@@ -93,8 +91,7 @@ def test_two_processes_killed_go_on_to_the_same_curve(
     for pid in workers_of(tmp_path / "train.py"):  # torchrun gives each a session of its own
         os.kill(pid, signal.SIGKILL)
     assert not (out / "training.json").exists()
-    done = subprocess.run(asked, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+    train(asked)
     assert_alike(alone, out)
 
 
