@@ -18,8 +18,8 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from corrupted_reports import KINDS, Corrupter, Sample, Spoken, sample_of
 from gsco.bootstrapping.checks import BETWEEN, Known, judge
-from gsco.bootstrapping.corruption import KINDS, Corrupter, Sample, Spoken, sample_of
 from gsco.bootstrapping.duplicates import Seen
 from gsco.bootstrapping.parts import Report, parse_report
 from gsco.bootstrapping.vocabulary import vocabulary_of

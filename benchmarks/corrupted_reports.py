@@ -1,4 +1,4 @@
-"""Reports made wrong on purpose, out of true ones, to measure the filter by. No part of making records.
+"""Reports made wrong on purpose, out of true ones, to measure the filter by (`bootstrap_filter.py`).
 
 Nothing here uses the filter's vocabulary or rules: a label is found by the stem of its `Spoken`, sides by
 the words left and right alone.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gsco.bootstrapping.checks import Known
-from gsco.bootstrapping.parts import Report
+from gsco.bootstrapping.parts import Report, parse_report
 
 KINDS = (
     "label_swapped",
@@ -244,13 +244,8 @@ class Corrupter:
 
     def _duplicate(self, sample: Sample, rng: random.Random) -> Sample | None:
         """Another case's report of the same labels, one word in thirty changed."""
-        mine = {label: sorted(sample.known.positions.get(label, "")) for label in sample.known.labels}
-        free = [
-            other
-            for other in self.others
-            if other.id != sample.id
-            and {label: sorted(other.known.positions.get(label, "")) for label in other.known.labels} == mine
-        ]
+        mine = _places(sample.known)
+        free = [other for other in self.others if other.id != sample.id and _places(other.known) == mine]
         if not free:
             return None
         words = rng.choice(free).text.split(" ")
@@ -263,6 +258,11 @@ class Corrupter:
         )
 
 
+def _places(known: Known) -> dict[str, list[str]]:
+    """Of each label the words that say where, in any order."""
+    return {label: sorted(known.positions.get(label, "").split()) for label in known.labels}
+
+
 _ALL_FACTS = ("age", "sex", "name", "date", "prior", "measurement", "history")
 
 
@@ -272,8 +272,6 @@ def sample_of(identity: str, report: Report, known: Known, *, normal: bool) -> S
 
 
 def _from(sample: Sample, text: str) -> Sample:
-    from gsco.bootstrapping.parts import parse_report
-
     return replace(sample, text=text, report=parse_report(text))
 
 
