@@ -238,6 +238,8 @@ def train_nano(
     if projector is not None:
         trained = model.base_model.model.model.multi_modal_projector.modules_to_save["default"]
         trained.load_state_dict(load_file(projector))
+    if not torch.cuda.is_available():  # on a CPU the fused attention's backward pass takes twice as long
+        model.base_model.model.model.language_model.set_attn_implementation("eager")
     data = _Batches(records, tokenizer, store, config)
     steps = int(np.ceil(len(data) / config.batch_size) * config.epochs)
     trainer = _NanoTrainer(
