@@ -40,6 +40,7 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     models = [load_generalist(name) for name in options.generalist]
+    wide = max(map(len, options.generalist)) + 2
     for path in options.data:
         dataset = load_dataset(path)
         cases = dataset.split(options.split)[: options.limit]
@@ -54,7 +55,7 @@ def main() -> None:
             ]
             sums.append(per_cluster(np.stack(one), positions, n))
             found = bootstrap_interval(sums[-1], macro_f1_of)
-            line = f"{dataset.name:16}{len(cases):5}  {name:24}{number(found.value)} "
+            line = f"{dataset.name:16}{len(cases):5}  {name:{wide}}{number(found.value)} "
             line += f"[{number(found.low)}, {number(found.high)}]"
             if len(sums) > 1:
                 than = compare(sums[-1], sums[0], macro_f1_of)
