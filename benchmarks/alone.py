@@ -3,13 +3,15 @@
     python benchmarks/alone.py --generalist nano --generalist trained --data ../shared/data/busi --data …
 
 Every case is asked once, in the prompt that `gsco run` gives its arm `generalist`, and answered by option
-scoring. Prints macro-F1 with 95 % intervals over patients or groups, and for every further generalist the
+scoring; answers are kept in --out, and not asked for again. Prints macro-F1 with 95 % intervals over patients or groups, and for every further generalist the
 paired difference from the first one with its p-value (approximate randomisation).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 
 from gsco.cases import Case, Dataset, load_dataset
 from gsco.collaboration import Evidence, get_template
+from gsco.disk import dump_json, write_atomic
 from gsco.evaluation.metrics import confusion_matrix, macro_f1_of
 from gsco.evaluation.report.wording import number
 from gsco.evaluation.statistics import bootstrap_interval, cluster_positions, compare, per_cluster
@@ -32,6 +35,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, action="append", required=True)
     parser.add_argument("--generalist", action="append", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the answers")
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--limit", type=int, help="at most so many cases of each dataset")
     parser.add_argument("--threads", type=int, default=1)
@@ -48,7 +52,7 @@ def main() -> None:
         truth = dataset.targets(cases)
         sums = []
         for name, model in zip(options.generalist, models, strict=True):
-            chosen = answered(model, dataset, cases)
+            chosen = answered(model, dataset, cases, options.out)
             one = [
                 confusion_matrix([t], [c], len(dataset.task.options))
                 for t, c in zip(truth, chosen, strict=True)
@@ -63,13 +67,20 @@ def main() -> None:
             print(line, flush=True)
 
 
-def answered(model: Generalist, dataset: Dataset, cases: Sequence[Case]) -> list[int]:
+def answered(model: Generalist, dataset: Dataset, cases: Sequence[Case], out: Path) -> list[int]:
     """Positions of the options that are chosen."""
+    asked = hashlib.sha256(repr((model.fingerprint, [case.id for case in cases])).encode()).hexdigest()[:12]
+    path = out / f"{dataset.name}-{asked}.json"
+    if path.exists():
+        found: list[int] = json.loads(path.read_text())
+        return found
     prompt = get_template("evidence").render(dataset.task, Evidence())
     chosen = []
     for start in range(0, len(cases), BATCH):
         part = [Request(prompt.text, case.image, prompt.choices) for case in cases[start : start + BATCH]]
         chosen += [scores.choice for scores in model.score_options(part)]
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, dump_json(chosen))
     return chosen
 
 
