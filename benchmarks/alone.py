@@ -3,8 +3,9 @@
     python benchmarks/alone.py --generalist nano --generalist trained --data ../shared/data/busi --data …
 
 Every case is asked once, in the prompt that `gsco run` gives its arm `generalist`, and answered by option
-scoring; answers are kept in --out, and not asked for again. Prints macro-F1 with 95 % intervals over patients or groups, and for every further generalist the
-paired difference from the first one with its p-value (approximate randomisation).
+scoring; answers are kept in --out, and not asked for again. Prints macro-F1 with 95 % intervals over patients
+or groups, and for every further generalist the paired difference from the first one with its p-value
+(approximate randomisation).
 """
 
 from __future__ import annotations
