@@ -27,7 +27,8 @@ import numpy as np
 from gsco.bootstrapping.checks import Known, judge
 from gsco.bootstrapping.parts import Report, parse_report
 from gsco.bootstrapping.prompts import Told, make_prompt, pupil_question
-from gsco.bootstrapping.rounds import Settings, bootstrap
+from gsco.bootstrapping.rounds import bootstrap
+from gsco.bootstrapping.subjects import Settings
 from gsco.bootstrapping.vocabulary import vocabulary
 from gsco.cases import Case, Dataset, load_dataset
 from gsco.collaboration import Evidence

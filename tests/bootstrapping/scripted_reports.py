@@ -64,7 +64,8 @@ def make_set(folder: Path, n: int = 24) -> Path:
 
 
 if __name__ == "__main__":  # makes a round and is killed in it
-    from gsco.bootstrapping.rounds import Settings, bootstrap
+    from gsco.bootstrapping.rounds import bootstrap
+    from gsco.bootstrapping.subjects import Settings
 
     data, out, batches = sys.argv[1:]
     bootstrap(

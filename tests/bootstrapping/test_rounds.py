@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gsco.bootstrapping.rounds import Settings, bootstrap
+from gsco.bootstrapping.rounds import bootstrap
+from gsco.bootstrapping.subjects import Settings
 from gsco.cases import Dataset, load_dataset
 from gsco.errors import DatasetError, ModelError, RequestsFailedError, RunError, UserError
 from gsco.generalist import Generalist, Request
@@ -135,7 +136,7 @@ def test_other_words_are_another_round(
 ) -> None:
     out = tmp_path / "boot.jsonl"
     bootstrap(dataset, Settings(("writer",)), out, load=load)
-    monkeypatch.setattr("gsco.bootstrapping.rounds.make_prompt", lambda *_, **__: "Please.")
+    monkeypatch.setattr("gsco.bootstrapping.drafting.make_prompt", lambda *_, **__: "Please.")
     with pytest.raises(RunError, match="was begun with other prompts"):
         bootstrap(dataset, Settings(("writer",)), out, load=load)
 

@@ -14,7 +14,7 @@ from gsco.evaluation.report import thumbnails
 from gsco.evaluation.report.render import TEMPLATES, page_style, page_template
 
 if TYPE_CHECKING:
-    from gsco.bootstrapping.rounds import Subject
+    from gsco.bootstrapping.subjects import Subject
 
 MAX_IMAGES = 200
 REASONS = {

@@ -64,8 +64,8 @@ def bootstrap(
     json: Annotated[bool, typer.Option("--json", help="Print statistics.json to stdout.")] = False,
 ) -> None:
     """Let generators write reports for labelled images, and keep those that fit the label."""
-    from gsco.bootstrapping.rounds import Settings
     from gsco.bootstrapping.rounds import bootstrap as make_round
+    from gsco.bootstrapping.subjects import Settings
     from gsco.cases import load_dataset
     from gsco.cases.case import Split
     from gsco.cli import InterruptedByPersonError
