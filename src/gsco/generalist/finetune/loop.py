@@ -114,11 +114,16 @@ class Log(TrainerCallback):
         self.path = path
         self.progress = progress
         self._held_out_at = -1
+        self._rate = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """See `forget_after`."""
         if state.is_world_process_zero:
             forget_after(self.path, state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
+        """Note the step's rate; under DeepSpeed the trainer logs the next step's."""
+        self._rate = float(lr_scheduler.get_last_lr()[0])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Write what is known of the step."""
@@ -131,7 +136,7 @@ class Log(TrainerCallback):
                 return
             self._held_out_at = state.global_step
         if "loss" in kept:
-            kept["learning_rate"] = float(logs["learning_rate"])
+            kept["learning_rate"] = self._rate
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"step": state.global_step, **kept}) + "\n")
         if self.progress:
