@@ -49,6 +49,13 @@ def test_a_config_that_is_not_json(tmp_path: Path) -> None:
     assert "is not JSON" in refused(tmp_path, tmp_path / "new")
 
 
+def test_generation_settings_that_are_not_json_are_told_before_any_work(tmp_path: Path) -> None:
+    folder = write_old(tmp_path / "old")
+    (folder / "generation_config.json").write_text("{")
+    assert "generation_config.json: is not JSON" in refused(folder, tmp_path / "new")
+    assert not list((tmp_path / "new").glob("*.safetensors"))
+
+
 def test_a_missing_shard(tmp_path: Path) -> None:
     folder = copy_of(THREE_SHARDS, tmp_path / "old")
     (folder / "model-00002-of-00003.safetensors").unlink()

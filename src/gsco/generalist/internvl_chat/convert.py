@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from gsco.cases.paths import expanded
 from gsco.disk import dump_json, write_atomic, writing
 from gsco.errors import ModelError, StorageError
 from gsco.generalist.internvl_chat import chat_template as chat
-from gsco.generalist.internvl_chat.checkpoint import Checkpoint, read_checkpoint
+from gsco.generalist.internvl_chat.checkpoint import Checkpoint, read_checkpoint, read_json
 from gsco.generalist.internvl_chat.config_map import Layout, native_config, read_layout
 from gsco.generalist.internvl_chat.journal import DRAFT, Journal, is_finished
 from gsco.generalist.internvl_chat.plan import Plan, check_against_model, make_plan
@@ -98,11 +97,12 @@ def convert_checkpoint(
     processor, notes, said = _processor(folder, layout, system)
     config = _config(folder, checkpoint, layout, plan, processor, dtype, drop_unused_layers)
     check_against_model(plan, _shapes(config), str(folder))
+    generation = _generation_config(folder, config, processor)
     options = {"drop_unused_layers": drop_unused_layers, "dtype": dtype, "system": system}
     with writing(target, remedy="Name another folder; called again, it goes on."):
         journal = Journal.open(target, name, checkpoint.fingerprint, options)
         kept = _write_shards(plan, target, journal, progress)
-        _write_small_files(plan, target, folder, config, processor)
+        _write_small_files(plan, target, folder, config, generation, processor)
         journal.finish(_licence(folder))
     return Conversion(
         folder=target,
@@ -278,7 +278,9 @@ def _write_shards(plan: Plan, target: Path, journal: Journal, progress: Progress
     return kept
 
 
-def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, processor: Any) -> None:
+def _write_small_files(
+    plan: Plan, target: Path, source: Path, config: Any, generation: Any, processor: Any
+) -> None:
     """Tokenizer and the like first, ``config.json`` last: without it the folder is no model yet."""
     if len(plan.shards) > 1:
         where = {
@@ -288,7 +290,7 @@ def _write_small_files(plan: Plan, target: Path, source: Path, config: Any, proc
         write_atomic(target / "model.safetensors.index.json", dump_json(index))
     if processor is not None:
         processor.save_pretrained(str(target))
-    _generation_config(source, config, processor).save_pretrained(str(target))
+    generation.save_pretrained(str(target))
     home = Path(__file__).parent
     for code in ("modeling.py", "processing.py"):  # as saving such a model does, see `modeling.register`
         shutil.copyfile(home / code, target / code)
@@ -305,7 +307,7 @@ def _generation_config(source: Path, config: Any, processor: Any) -> Any:
     if processor is not None:
         ends.append(processor.tokenizer.convert_tokens_to_ids(chat.END))
     given = source / "generation_config.json"
-    old = json.loads(given.read_text(encoding="utf-8")) if given.exists() else {}
+    old = read_json(given) if given.exists() else {}
     for end in (old.get("eos_token_id"), config.text_config.eos_token_id):
         ends += end if isinstance(end, list) else [] if end is None else [end]
     pad = processor.tokenizer.pad_token_id if processor is not None else config.text_config.pad_token_id
