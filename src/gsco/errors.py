@@ -109,3 +109,8 @@ class RunError(UserError):
 
 class StorageError(UserError):
     """The disk is full or may not be written to."""
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things in words: ``1 image``, ``3 images``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

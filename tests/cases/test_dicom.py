@@ -188,7 +188,7 @@ def test_the_middle_frame_or_the_one_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", frames)
     for index, wanted in [(None, 2), (0, 0), (3, 3)]:
         assert grey(ImageRef(path, index=index)).tolist() == frames[wanted].tolist()
-    with pytest.raises(ImageError, match=r"4 frame\(s\), so none with index 4"):
+    with pytest.raises(ImageError, match=r"4 frames, so none with index 4"):
         load_image(ImageRef(path, index=4))
 
 

@@ -202,7 +202,7 @@ def test_pages_of_a_tiff(tmp_path: Path) -> None:
     )
     assert (grey_of(path) == 10).all()
     assert (grey_of(ImageRef(path, index=2)) == 30).all()
-    with pytest.raises(ImageError, match=r"3 frame\(s\), so none with index 3"):
+    with pytest.raises(ImageError, match=r"3 frames, so none with index 3"):
         load_image(ImageRef(path, index=3))
 
 

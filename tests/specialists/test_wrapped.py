@@ -56,7 +56,7 @@ def test_a_function_is_calibrated_and_conforms(job: TrainingJob, tmp_path: Path)
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda pictures: [[0.5, 0.5]] * len(pictures), r"gave \(1, 2\) for 1 picture\(s\) and 3 options"),
+        (lambda pictures: [[0.5, 0.5]] * len(pictures), r"gave \(1, 2\) for 1 picture and 3 options"),
         (lambda pictures: [[0.5, np.nan, 0.5]] * len(pictures), "no probabilities"),
         (lambda pictures: [[0.0, 0.0, 0.0]] * len(pictures), "no probabilities"),
         (lambda pictures: [[-0.5, 1.0, 0.5]] * len(pictures), "no probabilities"),

@@ -25,7 +25,7 @@ from gsco.cases.names import UNKNOWN_MODALITY, known_set
 from gsco.cases.splits import draw_splits
 from gsco.cases.tables import read_jsonl, read_text
 from gsco.disk import whole_file, writing
-from gsco.errors import DatasetError
+from gsco.errors import DatasetError, counted
 
 IMAGE_TAG = "<image>"
 """Stands for an image inside a human's turn."""
@@ -197,5 +197,5 @@ def problem_of(record: Any) -> str | None:
     if len(turns) % 2:
         return "ends without an answer"
     if tags not in (0, len(images)):
-        return f"has {len(images)} image(s) and {tags} {IMAGE_TAG} tag(s)"
+        return f"has {counted(len(images), 'image')} and {counted(tags, f'{IMAGE_TAG} tag')}"
     return None

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from gsco.cases.quiet import quiet_warnings
 from gsco.cases.raster import check_size, unit_to_uint8
-from gsco.errors import ImageError, UserError
+from gsco.errors import ImageError, UserError, counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,7 +116,7 @@ def _check_header(header: Any, index: int | None, max_pixels: int, where: str) -
     frames = max(int(header.get("NumberOfFrames") or 1), 1)
     frame = frames // 2 if index is None else index
     if not 0 <= frame < frames:
-        raise ImageError(f"has {frames} frame(s), so none with index {index}", where=where)
+        raise ImageError(f"has {counted(frames, 'frame')}, so none with index {index}", where=where)
     return frame
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases.quiet import quiet_warnings
-from gsco.errors import ImageError
+from gsco.errors import ImageError, counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -185,7 +185,7 @@ def _unidentified(path: Path, where: str) -> ImageError:
 def _seek(image: Image.Image, index: int, where: str) -> None:
     frames = getattr(image, "n_frames", 1)
     if not 0 <= index < frames:
-        raise ImageError(f"has {frames} frame(s), so none with index {index}", where=where)
+        raise ImageError(f"has {counted(frames, 'frame')}, so none with index {index}", where=where)
     image.seek(index)
 
 

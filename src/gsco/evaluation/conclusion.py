@@ -11,7 +11,7 @@ from typing import Any
 
 from gsco.cases import Dataset
 from gsco.disk import write_atomic
-from gsco.errors import DatasetError, RunError
+from gsco.errors import DatasetError, RunError, counted
 from gsco.evaluation.copies import validation_note
 from gsco.evaluation.data import read_record
 from gsco.evaluation.foreign import foreign_note, sign_facts
@@ -22,8 +22,8 @@ from gsco.evaluation.summary import summarise
 from gsco.evaluation.work import Work
 
 PURGED = {
-    "purge": "they were left out of the index, not of the specialists' training",
-    "purge_all": "they were left out of the index and of the specialists' training",
+    "purge": "left out of the index, not of the specialists' training",
+    "purge_all": "left out of the index and of the specialists' training",
 }
 _AGAINST = ("best_specialist", "mean_probability")  # whom the verdict names with figures
 
@@ -185,13 +185,13 @@ def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     for line in record.get("absent", ()):  # runs of earlier versions did not write it
         yield f"{line[0].upper()}{line[1:]}."
     if record["skipped"]:
-        yield f"{len(record['skipped'])} broken image(s) were left out; dataset.json names them."
+        yield f"{counted(len(record['skipped']), 'broken image')} left out; dataset.json names them."
     if config.generalist.startswith("scripted:"):
         yield "The generalist is scripted, a stand-in for tests: its arms mean nothing."
     leakage = work.folder.read_json("leakage.json") or {}
     if leakage.get("purged"):
-        copies = f"{len(leakage['purged'])} training case(s) are (near) copies of answered ones"
-        yield f"{copies}; {PURGED[config.leakage]} (leakage.json)."
+        cases = counted(len(leakage["purged"]), "training case")
+        yield f"{cases} {PURGED[config.leakage]}: (near) copies of answered ones (leakage.json)."
     if leakage.get("validation", {}).get("left_out"):
         yield validation_note(leakage["validation"])
     foreign = foreign_note(lines)

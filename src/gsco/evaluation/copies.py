@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gsco.cases import Case, Dataset
+from gsco.errors import counted
 from gsco.evaluation.work import Work
 
 _FILE = "leakage.json"
@@ -60,7 +61,7 @@ def find_copies(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Copies:
         work.folder.write_json(_FILE, known)
     if known["purged"]:
         work.progress.note(
-            f"{known['summary']}; {len(known['purged'])} training case(s) purged ({config.leakage})"
+            f"{known['summary']}; {counted(len(known['purged']), 'training case')} purged ({config.leakage})"
         )
     if known["validation"]["left_out"]:
         work.progress.note(validation_note(known["validation"]))
@@ -70,7 +71,7 @@ def find_copies(work: Work, dataset: Dataset, cases: Sequence[Case]) -> Copies:
 def validation_note(found: dict[str, list[str]]) -> str:
     """What was left out of validation, in a sentence."""
     return (
-        f"{len(found['left_out'])} validation case(s) are (near) copies of training cases "
+        f"{counted(len(found['left_out']), 'validation case')} left out, (near) copies of training cases "
         f"({len(found['copies_of_training'])}) or of answered ones ({len(found['copies_of_answered'])}): "
         "specialists were judged, and answers calibrated, without them (leakage.json)."
     )

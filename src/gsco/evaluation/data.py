@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gsco.cases import Case, Dataset
-from gsco.errors import DatasetError, NoLabelsError, RunError
+from gsco.errors import DatasetError, NoLabelsError, RunError, counted
 from gsco.evaluation.runfolder import RunFolder
 from gsco.evaluation.work import Work
 
@@ -87,7 +87,7 @@ def read_dataset(work: Work) -> tuple[Dataset, tuple[Case, ...]]:
     for line in absent:
         work.progress.note(line)
     if dataset.skipped:
-        work.progress.note(f"{len(dataset.skipped)} broken image(s) skipped:")
+        work.progress.note(f"{counted(len(dataset.skipped), 'broken image')} skipped:")
         for line in dataset.skipped[:20]:
             work.progress.note(f"  {line}")
         if len(dataset.skipped) > 20:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import ImageRef
-from gsco.errors import GscoError
+from gsco.errors import GscoError, counted
 from gsco.specialists.base import Specialist
 from gsco.specialists.calibration import fit_temperature, judge, log_loss, softmax
 
@@ -136,7 +136,7 @@ def _ask(specialist: Specialist, images: list[ImageRef]) -> tuple[NDArray[np.flo
     try:
         return np.asarray(specialist.predict(images)), ""
     except Exception as error:  # whatever another package's code does
-        return None, f"fails on {len(images)} image(s): {type(error).__name__}: {error}"
+        return None, f"fails on {counted(len(images), 'image')}: {type(error).__name__}: {error}"
 
 
 def _values(specialist: Specialist, answers: NDArray[Any], n: int) -> Iterator[Finding]:
@@ -170,7 +170,7 @@ def _independence(
         if again is None:
             yield Finding(check, fault)
         elif again.shape != answers[rows].shape:
-            yield Finding(check, f"gives {again.shape} for {len(rows)} image(s)")
+            yield Finding(check, f"gives {again.shape} for {counted(len(rows), 'image')}")
         else:
             difference = float(np.abs(again - answers[rows]).max())
             if not difference <= tolerance:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.errors import ModelError
+from gsco.errors import ModelError, counted
 from gsco.specialists.runtimes import onnx_session, require
 
 
@@ -82,7 +82,7 @@ class OnnxSession:
                 raise ModelError(f"fails on a picture ({error})", where=self.where) from error
             if out.ndim != 2 or len(out) != size:
                 raise ModelError(
-                    f"gives {out.shape} for {size} picture(s), not a row for each", where=self.where
+                    f"gives {out.shape} for {counted(size, 'picture')}, not a row for each", where=self.where
                 )
             rows.append(out[: size - short])
         return np.concatenate(rows)

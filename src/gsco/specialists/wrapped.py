@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import ImageRef, load_image
-from gsco.errors import ModelError
+from gsco.errors import ModelError, counted
 from gsco.specialists.heads import FeatureSpecialist, images_of
 from gsco.specialists.named_networks import DEFAULT_BACKBONE
 from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
@@ -77,7 +77,7 @@ class CallableSpecialist(TrainedSpecialist):
             given = np.asarray(self.function(block), dtype=np.float64)
             if given.shape != (len(block), len(self.options)):
                 raise ModelError(
-                    f"specialist {self.name!r} gave {given.shape} for {len(block)} picture(s) and "
+                    f"specialist {self.name!r} gave {given.shape} for {counted(len(block), 'picture')} and "
                     f"{len(self.options)} options",
                     remedy="Give one row for each picture and one column for each option.",
                 )

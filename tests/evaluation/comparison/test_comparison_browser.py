@@ -47,7 +47,7 @@ def comparison() -> Comparison:
         "options": [{"key": key, "name": f"histiocytofibromatous lesion {key}"} for key in KEYS],
         "multi_label": False,
         "n_per_class": dict.fromkeys(KEYS, 10),
-        "notes": ["3 broken image(s) skipped"],
+        "notes": ["3 broken images skipped"],
         "method": {"seed": 0, "n_resamples": 50},
         "specialists": figures,
         "team": {"members": NAMES[3:], **together},

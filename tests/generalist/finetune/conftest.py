@@ -22,7 +22,7 @@ GOOD = 24
 BAD = {
     "an image is missing": {"image": "nowhere.png"},
     "an image cannot be read": {"image": "broken.png"},
-    "has 1 image(s) and 2 <image> tag(s)": {
+    "has 1 image and 2 <image> tags": {
         "conversations": [{"from": "human", "value": "<image><image>\nx"}, {"from": "gpt", "value": "benign"}]
     },
     "ends without an answer": {"conversations": [{"from": "human", "value": "<image>\nx"}]},

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset, load_dataset
 from gsco.collaboration.team import Team, mean_of
 from gsco.embedded import cache_home
-from gsco.errors import ModelError
+from gsco.errors import ModelError, counted
 from gsco.evaluation import statistics as s
 from gsco.evaluation.comparison.answers import (
     ask,
@@ -150,10 +150,10 @@ def _head(
 ) -> Row:
     task = dataset.task
     counts = {key: sum(key in case.labels for case in cases) for key in task.keys}
-    notes = [f"{len(dataset.skipped)} broken image(s) skipped"] if dataset.skipped else []
+    notes = [f"{counted(len(dataset.skipped), 'broken image')} skipped"] if dataset.skipped else []
     if left_out:
         notes.append(
-            f"{len(left_out)} validation case(s) are (near) copies of training or test cases: "
+            f"{counted(len(left_out), 'validation case')} left out, (near) copies of training or test cases: "
             "the team was chosen without them"
         )
     if not val:

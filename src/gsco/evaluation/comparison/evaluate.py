@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, load_dataset
 from gsco.embedded import cache_home
-from gsco.errors import LabelError, ModelError, NoLabelsError
+from gsco.errors import LabelError, ModelError, NoLabelsError, counted
 from gsco.evaluation.comparison.answers import (
     Contestant,
     ask,
@@ -96,7 +96,7 @@ def evaluate_specialist(
     with progress.stage(f"specialist {who.name} on {split}", total=len(given.cases)) as step:
         said = ask(who, [case.image for case in given.cases], cache=cache, step=step)
     said = given.mapping.restrict(said, who.specialist.options) if given.mapping else said[:, given.columns]
-    notes = [f"{len(dataset.skipped)} broken image(s) skipped"] if dataset.skipped else []
+    notes = [f"{counted(len(dataset.skipped), 'broken image')} skipped"] if dataset.skipped else []
     if split != "test" and not external:
         notes.append(f"the specialist has seen the {split} split: these figures flatter it")
     missing = [key for key, n in given.counts.items() if not n]
