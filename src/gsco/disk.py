@@ -100,12 +100,22 @@ def writing(
         raise storage from error
 
 
+def as_readable_as_others(*paths: Path) -> None:
+    """Give files the permissions that new files have; safetensors makes its own for the owner alone."""
+    for path in paths:
+        probe = path.with_name(f".{path.name}.{os.getpid()}.mode")
+        probe.touch()
+        path.chmod(probe.stat().st_mode & 0o777)
+        probe.unlink()
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A draft beside `path`, which takes its place when the block ends without an error."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield draft
+        as_readable_as_others(draft)
         draft.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gsco.cases.paths import expanded
-from gsco.disk import dump_json, writing
+from gsco.disk import as_readable_as_others, dump_json, writing
 from gsco.errors import ModelError
 from gsco.generalist.nano.assemble import check_adapter, load_nano
 
@@ -80,6 +80,7 @@ def merge_adapter(
             draft = Path(place) / target.name
             model.save_pretrained(str(draft))
             companion.save_pretrained(str(draft))
+            as_readable_as_others(*draft.glob("*.safetensors"))
             for origin, names in ((folder, _CARRIED), (expanded(named), _FROM_BASE)):
                 for name in names:
                     if (origin / name).is_file():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gsco.disk import dump_json, write_atomic
+from gsco.disk import as_readable_as_others, dump_json, write_atomic
 from gsco.errors import ModelError, RunError
 from gsco.generalist.chat_markup import stop_ids
 from gsco.generalist.finetune.adapter import with_adapter
@@ -291,6 +291,7 @@ def _train(trainer: Any, work: Path) -> None:
 def _finish(out: Path, work: Path, facts: dict[str, Any]) -> None:
     """Put the adapter into its folder; ``training.json`` comes last and says that it is whole."""
     for name in ("adapter_model.safetensors", "adapter_config.json"):
+        as_readable_as_others(work / "final" / name)
         os.replace(work / "final" / name, out / name)  # noqa: PTH105
     write_atomic(out / "training.json", dump_json(facts))
     shutil.rmtree(work)

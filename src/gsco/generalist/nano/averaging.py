@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from gsco.disk import whole_file
 from gsco.errors import ModelError
 
 
@@ -45,5 +46,6 @@ def average_adapters(folders: Sequence[Path], out: Path) -> Path:
             part = matrix.float() / len(folders)
             total[name] = total[name] + part if name in total else part
     mean = {name: matrix.to(kinds[name]).contiguous() for name, matrix in total.items()}
-    save_file(mean, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    with whole_file(out / "adapter_model.safetensors") as draft:
+        save_file(mean, draft, metadata={"format": "pt"})
     return out

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from gsco.disk import dump_json, write_atomic
+from gsco.disk import dump_json, whole_file, write_atomic
 from gsco.generalist.nano.assemble import assemble_base, check_adapter, load_base
 from gsco.generalist.nano.dialogue import encode_answer, encode_prompt
 from gsco.generalist.nano.eye_training import eye_within, open_eye, shipped
@@ -190,7 +190,7 @@ def train_nano(
         out: folder of the adapter; ``work/`` inside it holds checkpoints and stored vision tokens until done.
         config: see `TrainConfig`.
         init: adapter to start from (same rank), instead of a fresh one; a taught eye in it goes on looking.
-        projector: ``projector.safetensors`` of an alignment to start from; goes before that of `init`.
+        projector: ``projector.safetensors`` of a taught eye to start from; goes before that of `init`.
         eye: ``eye.safetensors`` of a taught eye (`gsco.generalist.nano.eye_training`) that looks in the place
             of the base's, and goes into the adapter; the same for all trainings of one adapter.
         base: folder of the base model; assembled from the embedded parts by default.
@@ -320,7 +320,8 @@ def _save(model: Any, out: Path) -> None:
     held = {
         k: (shipped(v) if "vision_tower" in k else v.half()).contiguous() for k, v in load_file(path).items()
     }
-    save_file(held, path, metadata={"format": "pt"})
+    with whole_file(path) as draft:
+        save_file(held, draft, metadata={"format": "pt"})
     (out / "README.md").unlink(missing_ok=True)  # peft's own card knows nothing; ours is written beside it
     config = json.loads((out / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "meddr-nano"
