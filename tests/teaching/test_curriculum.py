@@ -164,59 +164,6 @@ def test_datasets_are_drawn_by_weight_among_their_kind() -> None:
     assert drawn_from["many"] / drawn_from.total() == pytest.approx(0.75, abs=0.07)
 
 
-def asked(rows: list[tuple[str, str, str]], **extra: str) -> Dataset:
-    """Questions with type and answer, each about an image of its own."""
-    cases = tuple(
-        Case(
-            f"{i}.png",
-            (ImageRef(Path(f"{i}.png")),),
-            (),
-            "train",
-            question=question,
-            answer=answer,
-            extra={"question_type": kind, **extra},
-        )
-        for i, (question, kind, answer) in enumerate(rows)
-    )
-    return Dataset("asked", Task("vqa", "radiology", ()), cases, Path())
-
-
-def test_a_judging_record_proposes_an_answer_of_its_type_and_is_true() -> None:
-    rows = [
-        ("What plane is this?", "PLANE", "Axial"),
-        ("Which plane was chosen?", "PLANE", "Coronal "),
-        ("What is this organ?", "ORGAN", "Brain"),  # the only one of its type: nothing else to propose
-        ("Is it axial?", "PLANE", "Yes"),
-    ]
-    made = make_records([dataset(), asked(rows)], n=200, seed=1, shares=Shares(mixture={"judge": 1.0}))
-    seen = Counter((record.prompt.splitlines()[0].partition(": ")[2], record.answer) for record in made)
-    assert set(seen) == {
-        ('What plane is this? Is "axial" right?', "yes"),
-        ('What plane is this? Is "coronal" right?', "no"),
-        ('Which plane was chosen? Is "coronal" right?', "yes"),
-        ('Which plane was chosen? Is "axial" right?', "no"),
-    }
-    assert min(seen.values()) > 25
-
-
-def test_without_open_questions_nothing_is_judged() -> None:
-    shares = Shares(mixture={"judge": 0.5, "see": 0.5})
-    made = make_records([dataset(), asked([("Is it?", "PRES", "no")])], n=20, seed=1, shares=shares)
-    assert {record.kind for record in made} == {"see"}
-
-
-@pytest.mark.parametrize("reworded", [0.0, 0.4])
-def test_questions_are_reworded_as_often_as_told(reworded: float) -> None:
-    data = asked([("Is it large?", "SIZE", "No")], question_rephrase="Is this enlarged?")
-    made = make_records(
-        [dataset(), data], n=400, seed=1, shares=Shares(mixture={"ask": 1.0}, reworded=reworded)
-    )
-    assert {record.answer for record in made} == {"no"}
-    other = sum("Is this enlarged?" in record.prompt for record in made)
-    assert other + sum("Is it large?" in record.prompt for record in made) == len(made)
-    assert other / len(made) == pytest.approx(reworded, abs=0.08)
-
-
 def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:
     made = drawn(600, mixture={"blank": 1.0})
     assert {r.kind for r in made} == {"blank"}

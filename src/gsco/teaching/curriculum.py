@@ -1,6 +1,6 @@
 """Training records for a generalist, in InternVL conversation form, made from datasets.
 
-Nine kinds of record, mixed as a stage of the recipe says (`Shares`):
+Eight kinds of record, mixed as a stage of the recipe says (`Shares`):
 
 ``see``      a training case without evidence: learn to look
 ``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it;
@@ -13,9 +13,7 @@ Nine kinds of record, mixed as a stage of the recipe says (`Shares`):
 ``blank``    an invented label set without evidence, with a foreign image or none, and any option as the
              answer: learn to like no name where nothing is known; or (`bare`) the options of a known set
              without an image
-``ask``      closed questions of a VQA dataset, now and then (`reworded`) in the other wording that it gives
-``judge``    an open question of a VQA dataset with an answer to it, or that to another question of its type:
-             is that right, yes or no
+``ask``      closed questions of a VQA dataset
 ``confirm``  a training case without evidence, and one of its options: is it that, yes or no
 ``given``    a record from a file, as it stands: reports of `gsco bootstrap`, for example; none about a case
              that is heard about
@@ -47,8 +45,6 @@ from gsco.teaching.simulate import simulate_bluff, simulate_evidence
 from gsco.teaching.varied import ArmDraw, permuted, renamed, render
 
 T = TypeVar("T")
-_REWORDED = "question_rephrase"
-_OF_TYPE = "question_type"
 _CONFIRM = ("Does this image show {}?", "Is this {}?", "Is the answer here {}?", "Would you call this {}?")
 
 
@@ -105,16 +101,15 @@ def make_records(
         held |= {case.image.path.resolve() for case in to_hear if case.image.key is None}
         looked[d.name] = _balanced(rng, to_look)
         heard[d.name] = _endless(rng, to_hear) if shares.natural else _balanced(rng, to_hear)
-    asked = [(weight, d.name, d.split("train")) for d, weight in weighed if d.task.kind == "vqa"]
-    questions = [(w, name, closed) for w, name, all_ in asked if (closed := [c for c in all_ if _closed(c)])]
+    questions = [
+        (weight, d.name, closed)
+        for d, weight in weighed
+        if d.task.kind == "vqa" and (closed := [c for c in d.split("train") if _closed(c)])
+    ]
     of_question = _normalised([weight for weight, _, _ in questions])
-    openly = [(w, name, pairs) for w, name, all_ in asked if (pairs := _with_others(all_))]
-    of_open = _normalised([weight for weight, _, _ in openly])
     kinds = dict(shares.mixture)
     if not questions:
         kinds.pop("ask", None)
-    if not openly:
-        kinds.pop("judge", None)
     files = [(weight, _endless(rng, kept)) for weight, found in given if (kept := _shown(found, held))]
     if not files:
         kinds.pop("given", None)
@@ -128,11 +123,7 @@ def make_records(
         identity = f"{kind}-{i:06d}"
         if kind == "ask":
             _, source, closed = questions[int(rng.choice(len(questions), p=of_question))]
-            out.append(_ask(rng, identity, source, closed[int(rng.integers(len(closed)))], shares.reworded))
-            continue
-        if kind == "judge":
-            _, source, pairs = openly[int(rng.choice(len(openly), p=of_open))]
-            out.append(_judge(rng, identity, source, *pairs[int(rng.integers(len(pairs)))]))
+            out.append(_ask(rng, identity, source, closed[int(rng.integers(len(closed)))]))
             continue
         if kind == "given":
             _, records = files[int(rng.choice(len(files), p=of_file))]
@@ -208,37 +199,13 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
 
 
 def _closed(case: Case) -> bool:
-    return _plain(case) in ("yes", "no")
+    return (case.answer or "").strip().lower() in ("yes", "no")
 
 
-def _ask(rng: np.random.Generator, identity: str, source: str, case: Case, reworded: float) -> Record:
-    question = case.question or ""
-    other = str(case.extra.get(_REWORDED) or "")
-    if reworded and other and rng.random() < reworded:
-        question = other
-    prompt = ask_closed(question, _yes_and_no(rng))
-    return Record(identity, "ask", source, case.image, prompt.text, _plain(case))
-
-
-def _with_others(cases: Sequence[Case]) -> list[tuple[Case, list[str]]]:
-    """Open questions, each with other answers to questions of its type."""
-    of_type: dict[str, set[str]] = {}
-    found = [case for case in cases if case.question and case.answer and not _closed(case)]
-    for case in found:
-        of_type.setdefault(str(case.extra.get(_OF_TYPE, "")), set()).add(_plain(case))
-    pairs = [(case, sorted(of_type[str(case.extra.get(_OF_TYPE, ""))] - {_plain(case)})) for case in found]
-    return [(case, others) for case, others in pairs if others]
-
-
-def _plain(case: Case) -> str:
-    return (case.answer or "").strip().lower()
-
-
-def _judge(rng: np.random.Generator, identity: str, source: str, case: Case, others: list[str]) -> Record:
-    right = rng.random() < 0.5
-    said = _plain(case) if right else others[int(rng.integers(len(others)))]
-    prompt = ask_closed(f'{case.question} Is "{said}" right?', _yes_and_no(rng))
-    return Record(identity, "judge", source, case.image, prompt.text, "yes" if right else "no")
+def _ask(rng: np.random.Generator, identity: str, source: str, case: Case) -> Record:
+    prompt = ask_closed(case.question or "", _yes_and_no(rng))
+    answer = (case.answer or "").strip().lower()
+    return Record(identity, "ask", source, case.image, prompt.text, answer)
 
 
 def _confirm(rng: np.random.Generator, identity: str, dataset: Dataset, case: Case) -> Record:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Number = TypeVar("Number", bound=float)
 
-KINDS = ("see", "hear", "doubt", "foreign", "blank", "ask", "judge", "confirm", "given")
+KINDS = ("see", "hear", "doubt", "foreign", "blank", "ask", "confirm", "given")
 MIXTURE: dict[str, float] = {"see": 0.36, "hear": 0.3, "doubt": 0.04, "foreign": 0.27, "ask": 0.03}
 ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
 
@@ -30,7 +30,6 @@ class Shares(BaseModel):
         wavering: how often the evidence of a ``foreign`` record speaks for its answer by a little only, so
             that liking a name would decide.
         familiar: how often a ``foreign`` record has the options of a dataset, no image, and such evidence.
-        reworded: how often an ``ask`` record has its question's other wording, where the dataset gives one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +42,6 @@ class Shares(BaseModel):
     blind: float = Field(default=0.0, ge=0, le=1)
     wavering: float = Field(default=0.0, ge=0, le=1)
     familiar: float = Field(default=0.0, ge=0, le=1)
-    reworded: float = Field(default=0.0, ge=0, le=1)
 
     @field_validator("mixture")
     @classmethod
