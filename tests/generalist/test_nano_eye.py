@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from gsco.cases import ImageRef, load_image
@@ -19,9 +21,19 @@ from gsco.generalist.nano.naming import Shown
 from gsco.generalist.nano.train import TrainConfig, train_nano
 from gsco.generalist.records import Record
 
-from .test_nano_align import examples
-
 CONFIG = EyeConfig(epochs=3, batch_size=8, learning_rate=1e-4, projector_learning_rate=5e-3)
+
+
+def examples(folder: Path, n: int) -> list[Shown]:
+    options = (("benign",), ("malignant", "normal"))
+    out = []
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        noise = rng.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+        noise[..., i % 2] += 150  # red against green
+        Image.fromarray(noise).save(folder / f"{i}.png")
+        out.append(Shown(ImageRef(folder / f"{i}.png"), options, i % 2, cluster=str(i)))
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ specialists: [knn]
 eye: {images: 12, settings: {epochs: 1, batch_size: 4}}
 stages:
   - name: first
-    projector: aligned
+    projector: taught
     records: 8
     evidence: out_of_fold
     settings: {views: 1, batch_size: 4}
@@ -101,6 +101,7 @@ def test_the_recipe_file_is_the_one_of_the_shipped_weights() -> None:
             "two stages are called 'x'",
         ),
         ("sources: []\nstages: [{name: x, records: 1}]\naverage: [y]\n", "no stage 'y' to average"),
+        ("sources: []\nstages: [{name: x, records: 1, projector: taught}]\n", "and no eye is taught"),
         ("sources: []\nstages: [{name: x, records: 1, mixture: {heer: 1}}]\n", "no kind of record 'heer'"),
         ("sources: []\nstages: [{name: x, records: 1, arms: {generalist: 1}}]\n", "no arm with evidence"),
         ("sources: []\nstages: [{name: x, records: 1, settings: {epoch: 2}}]\n", "no setting 'epoch'"),

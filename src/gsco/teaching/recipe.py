@@ -53,8 +53,9 @@ class Stage(Shares):
     after: str | None = Field(default=None, description="an earlier stage to start from")
     records: int = Field(gt=0)
     evidence: Literal["simulated", "out_of_fold"] = "simulated"
-    projector: Literal["before", "aligned"] = Field(
-        default="before", description="of the stage before (random in the first), or the aligned one"
+    projector: Literal["before", "taught"] = Field(
+        default="before",
+        description="of the stage before (random in the first), or the one taught with the eye",
     )
     seed: int = 0
     settings: dict[str, bool | int | float] = Field(default_factory=dict, description="fields of TrainConfig")
@@ -67,22 +68,8 @@ class Stage(Shares):
         return only_known(value, [field.name for field in dataclasses.fields(TrainConfig)], "setting")
 
 
-class Align(_Strict):
-    """Aligning the eye with words, before the first stage that asks for it."""
-
-    images: int = Field(default=800, gt=0, description="of each diagnosis dataset, at most")
-    settings: dict[str, float | int] = Field(default_factory=dict, description="fields of AlignConfig")
-
-    @field_validator("settings")
-    @classmethod
-    def _known_settings(cls, value: dict[str, float | int]) -> dict[str, float | int]:
-        from gsco.generalist.nano.align import AlignConfig
-
-        return only_known(value, [field.name for field in dataclasses.fields(AlignConfig)], "setting")
-
-
 class Eye(_Strict):
-    """Teaching the eye, before the first stage; the aligned projector is then the one taught with it."""
+    """Teaching the eye and the projector, before the first stage."""
 
     images: int = Field(default=800, gt=0, description="of each diagnosis dataset, at most")
     settings: dict[str, float | int] = Field(default_factory=dict, description="fields of EyeConfig")
@@ -99,7 +86,6 @@ class TrainRecipe(_Strict):
     """The whole of a training."""
 
     sources: tuple[Source, ...]
-    align: Align = Align()
     eye: Eye | None = Field(default=None, description="whether the eye is taught, and how")
     specialists: tuple[str, ...] = ("linear_probe", "knn", "texture_probe")
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -115,6 +101,8 @@ class TrainRecipe(_Strict):
                 raise ValueError(f"two stages are called {stage.name!r}")
             if stage.after is not None and stage.after not in names[:number]:
                 raise ValueError(f"no stage {stage.after!r} before {stage.name!r}")
+            if stage.projector == "taught" and self.eye is None:
+                raise ValueError(f"stage {stage.name!r} wants the taught projector, and no eye is taught")
         for name in self.average:
             if name not in names:
                 raise ValueError(f"no stage {name!r} to average")
@@ -188,17 +176,12 @@ def train_by_recipe(
         if not (folder / "training.json").exists():
             records = _records(recipe, stage, datasets, given, folder, cache, progress)
             config = TrainConfig(**{"seed": stage.seed, **stage.settings})  # type: ignore[arg-type]
-            aligned = None
-            if stage.projector == "aligned" and eye is not None:
-                aligned = eye / "projector.safetensors"
-            elif stage.projector == "aligned":
-                aligned = _aligned(recipe.align, datasets, out / "stages" / "align", cache, progress)
             train_nano(
                 records,
                 folder,
                 config=config,
                 init=before,
-                projector=aligned,
+                projector=eye / "projector.safetensors" if eye and stage.projector == "taught" else None,
                 eye=None if eye is None else eye / "eye.safetensors",
                 cache=cache,
                 progress=progress,
@@ -291,23 +274,9 @@ def _records(
     return read_records(path)
 
 
-def _aligned(
-    align: Align, datasets: list[Dataset], folder: Path, cache: Path, progress: Progress | None
-) -> Path:
-    from gsco.generalist.nano.align import AlignConfig, align_projector
-    from gsco.teaching.alignment import shown_examples
-
-    path = folder / "projector.safetensors"
-    if not path.exists():
-        examples = shown_examples([d for d in datasets if d.task.kind == "diagnosis"], most=align.images)
-        config = AlignConfig(**align.settings)  # type: ignore[arg-type]
-        align_projector(examples, folder, config=config, cache=cache, progress=progress)
-    return path
-
-
 def _taught(eye: Eye, datasets: list[Dataset], folder: Path, cache: Path, progress: Progress | None) -> Path:
     from gsco.generalist.nano.eye_training import EyeConfig, teach_eye
-    from gsco.teaching.alignment import shown_examples
+    from gsco.teaching.shown_images import shown_examples
 
     if not (folder / "eye.json").exists():
         examples = shown_examples([d for d in datasets if d.task.kind == "diagnosis"], most=eye.images)
@@ -329,8 +298,6 @@ def _write_log(recipe: TrainRecipe, out: Path) -> None:
     left_out = out / "stages" / "left_out.json"
     if left_out.exists():
         content["left_out_as_copies"] = {k: len(v) for k, v in json.loads(left_out.read_text()).items()}
-    for name in ("align", "eye"):
-        path = out / "stages" / name / f"{name}.json"
-        if path.exists():
-            content[name] = json.loads(path.read_text())
+    if recipe.eye:
+        content["eye"] = json.loads((out / "stages" / "eye" / "eye.json").read_text())
     (out / "training.json").write_text(json.dumps(content, indent=2) + "\n")

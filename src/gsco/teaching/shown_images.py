@@ -1,4 +1,4 @@
-"""Images with what they show, for aligning MedDr-nano's eye with words."""
+"""Images with what they show, for teaching MedDr-nano's eye."""
 
 from __future__ import annotations
 
