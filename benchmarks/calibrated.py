@@ -1,9 +1,10 @@
 """What `gsco_calibrated` is worth: finished runs in, one table out.
 
-    python benchmarks/calibrated.py [--bound] RUN...
+    python benchmarks/calibrated.py [--bound] [--heard ARM] RUN...
 
 A run that was made before the arm existed is answered here in memory: the pool is fitted on its
-``calibration.jsonl`` and applied to its ``cases.jsonl``, as `gsco run` does it. Nothing is written to a run.
+``calibration.jsonl`` and applied to its ``cases.jsonl``, as `gsco run` does it; so is one that heard another
+arm of the generalist than ``--heard``. Nothing is written to a run.
 
 With ``--bound`` also: the macro-F1 of weights that are fitted to the test labels themselves. It is
 no result, it says how much a better choice of weights could gain at most.
@@ -22,6 +23,7 @@ from sklearn.metrics import f1_score
 
 from gsco.collaboration import CALIBRATED
 from gsco.collaboration.pool import Pool
+from gsco.evaluation.arm_words import barest_arm
 from gsco.evaluation.calibrating import read_calibrations
 from gsco.evaluation.logline import pooled_line
 from gsco.evaluation.metrics import ECE_BINS
@@ -36,15 +38,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def figures_of(run: Path, heard: str = "gsco") -> tuple[dict[str, Any], dict[str, float]]:
+def figures_of(run: Path, heard: str | None) -> tuple[dict[str, Any], dict[str, float]]:
     """``metrics.json`` of a run with the arm in it, and the weights of its voices."""
     folder, record = RunFolder(run), json.loads((run / "dataset.json").read_text())
     keys = tuple(option["key"] for option in record["task"]["options"])
     lines = [line for line in read_lines(folder.log) if line["arm"] != CALIBRATED]
-    fit = read_calibrations(folder)[heard]
-    asked = [line for line in read_lines(folder.calibration_log) if line["arm"] == heard]
-    known = read_arbiter(folder)
-    arbiter = known[0] if known else fit_arbiter(asked, keys, fit)
+    fits, known = read_calibrations(folder), read_arbiter(folder)
+    if known and heard in (None, known[1]):
+        arbiter, heard = known
+    else:
+        heard = heard or barest_arm(fits) or "generalist"
+        asked = [line for line in read_lines(folder.calibration_log) if line["arm"] == heard]
+        arbiter = fit_arbiter(asked, keys, fits[heard])
     lines += [
         pooled_line(line, arbiter.answer(line["case_id"], keys, voices_in(line, keys)))
         for line in lines
@@ -63,10 +68,11 @@ def figures_of(run: Path, heard: str = "gsco") -> tuple[dict[str, Any], dict[str
     return metrics, dict(zip(arbiter.pool.voices, arbiter.pool.weights, strict=True))
 
 
-def bound_of(run: Path, heard: str = "gsco") -> float:
+def bound_of(run: Path, heard: str | None) -> float:
     """Macro-F1 on test of a pool fitted by likelihood on test, without a pull towards equal weights."""
     record = json.loads((run / "dataset.json").read_text())
     keys = tuple(option["key"] for option in record["task"]["options"])
+    heard = heard or barest_arm(read_calibrations(RunFolder(run))) or "generalist"
     lines = [line for line in read_lines(RunFolder(run).log) if line["arm"] == heard]
     voices = [voices_in(line, keys) for line in lines]
     said = {name: np.stack([voice[name] for voice in voices]) for name in voices[0]}
@@ -103,8 +109,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--bound", action="store_true", help="also what no choice of weights exceeds by much")
+    parser.add_argument("--heard", help="the generalist's arm that is heard; the run's own by default")
     options = parser.parse_args()
-    found = {run.name: figures_of(run) for run in options.runs}
+    found = {run.name: figures_of(run, options.heard) for run in options.runs}
     print("macro-F1 with 95 % interval over patients; n: answered / fitted on; ECE, and what it would be by")
     print("chance if every probability were exact (mean, 95 % quantile)")
     print(f"| set | n | {' | '.join((CALIBRATED, *BESIDE))} | ECE | by chance | of mean_probability |")
@@ -121,7 +128,7 @@ def main() -> None:
         print(f"| {name} | {metrics['n']} / {metrics['fitted_on']} | {' | '.join([*cells, *ece])} |")
     print(f"| mean | | {' | '.join(number(value) for value in total.values())} | | | |")
     if options.bound:
-        bounds = {run.name: bound_of(run) for run in options.runs}
+        bounds = {run.name: bound_of(run, options.heard) for run in options.runs}
         told = ", ".join(f"{name} {number(value)}" for name, value in bounds.items())
         print(
             f"\nWeights fitted to the test labels: {told}; mean {number(sum(bounds.values()) / len(bounds))}"

@@ -165,7 +165,7 @@ def made_up_run(n: int = 50, names: dict[str, str] = NAMES, seed: int = 4) -> di
             },
             "pool": {
                 "schema": 1,
-                "generalist_arm": "gsco",
+                "generalist_arm": "generalist",
                 "n": 48,
                 "weights": {
                     **{f"specialist:{name}": skill / 8 for name, skill in SPECIALISTS.items()},

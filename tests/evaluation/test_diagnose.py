@@ -76,15 +76,12 @@ def test_it_pools_as_the_run_pooled(finished_run: Path, phantom_folder: Path, fe
     assert list(said.label_set or ()) == line["label_set"]
     assert said.abstains == line["abstains"]
     assert said.coverage == 0.9
-    assert [voice.name for voice in said.voices[:3]] == ["gsco_calibrated", "gsco", "generalist"]
+    assert [voice.name for voice in said.voices[:2]] == ["gsco_calibrated", "generalist"]
     pool = json.loads((finished_run / "pool.json").read_text())["weights"]
     told = {
         voice.name.removesuffix(" (best)"): voice.weight for voice in said.voices if voice.weight is not None
     }
-    assert told == {
-        voice.removeprefix("specialist:").replace("generalist", "gsco"): weight
-        for voice, weight in pool.items()
-    }
+    assert told == {voice.removeprefix("specialist:"): weight for voice, weight in pool.items()}
     out = Console(file=io.StringIO(), width=120)
     show_diagnosis(out, said)
     shown = out.file.getvalue()  # type: ignore[attr-defined]

@@ -43,9 +43,9 @@ def test_it_is_what_the_pool_makes_of_the_log(finished_run: Path) -> None:
     options = json.loads((finished_run / "dataset.json").read_text())["task"]["options"]
     keys = tuple(option["key"] for option in options)
     asked = [json.loads(x) for x in folder.calibration_log.read_text(encoding="utf-8").splitlines()]
-    validation = [line for line in asked if line["arm"] == "gsco"]
-    arbiter = fit_arbiter(validation, keys, read_calibrations(folder)["gsco"])
-    assert read_arbiter(folder) == (arbiter, "gsco")
+    validation = [line for line in asked if line["arm"] == "generalist"]
+    arbiter = fit_arbiter(validation, keys, read_calibrations(folder)["generalist"])
+    assert read_arbiter(folder) == (arbiter, "generalist")
     assert arbiter.pool.n == len(validation)
     assert {line["split"] for line in validation} == {"val"}
     assert arbiter.pool.voices == (
@@ -54,7 +54,7 @@ def test_it_is_what_the_pool_makes_of_the_log(finished_run: Path) -> None:
         "neighbour_vote",
         "generalist",
     )
-    heard = {line["case_id"]: line for line in lines if line["arm"] == "gsco"}
+    heard = {line["case_id"]: line for line in lines if line["arm"] == "generalist"}
     pooled = [line for line in lines if line["arm"] == "gsco_calibrated"]
     assert len(pooled) == len(heard)
     for line in pooled:
@@ -141,10 +141,10 @@ def test_out_of_fold_opinions_enter_the_weights_alone(
     assert (run / "pool.json").read_bytes() == pool
 
 
-def test_without_the_arm_gsco_the_fullest_one_is_heard(
+def test_without_the_generalist_alone_the_arm_that_hears_least_is_heard(
     phantom_folder: Path, feature_cache: Path, tmp_path: Path, quick: dict[str, Any]
 ) -> None:
-    config = RunConfig.parse({"data": phantom_folder, **quick, "arms": ("generalist", "rad")})
+    config = RunConfig.parse({"data": phantom_folder, **quick, "arms": ("gsco", "rad")})
     gsco.run(config, tmp_path / "run", cache=feature_cache)
     known = read_arbiter(RunFolder(tmp_path / "run"))
     assert known is not None

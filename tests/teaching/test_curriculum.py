@@ -20,7 +20,6 @@ from gsco.errors import DatasetError
 from gsco.generalist.records import Record, read_records, write_records
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.specialists import Opinion
-from gsco.teaching.alignment import shown_examples
 from gsco.teaching.curriculum import make_records
 from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_names import (
@@ -32,6 +31,7 @@ from gsco.teaching.invented_names import (
     one_stem,
 )
 from gsco.teaching.shares import MIXTURE, Shares
+from gsco.teaching.shown_images import shown_examples
 from gsco.teaching.simulate import (
     simulate_bluff,
     simulate_evidence,

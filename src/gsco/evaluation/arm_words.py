@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from gsco.collaboration import GENERALIST_ARMS
+
 
 @dataclass(frozen=True, slots=True)
 class ArmWords:
@@ -30,13 +32,18 @@ ARMS: dict[str, ArmWords] = {
 """By the arm's id in the log, in the order of a table."""
 
 
-_VOICES = {"generalist": "the generalist's answer", "neighbour_vote": "the similar cases' vote"}
+_VOICES = {"generalist": "the generalist", "neighbour_vote": "the similar cases' vote"}
 _FULLEST_FIRST = ("gsco", "moed", "rad_images", "rad", "generalist", "mean_probability", "best_specialist")
 
 
 def fullest_arm(arms: Collection[str]) -> str | None:
     """The arm that speaks for a run: the fullest collaboration among `arms`, else the strongest control."""
     return next((arm for arm in _FULLEST_FIRST if arm in arms), None)
+
+
+def barest_arm(arms: Collection[str]) -> str | None:
+    """The generalist's arm that hears the least, among `arms`: whose answer is most the generalist's own."""
+    return next((arm for arm in reversed(_FULLEST_FIRST) if arm in arms and arm in GENERALIST_ARMS), None)
 
 
 def arm_rank(arm: str) -> tuple[int, str]:
@@ -50,7 +57,7 @@ def arm_name(arm: str) -> str:
 
 
 def voice_name(voice: str) -> str:
-    """A voice of the pool: ``specialist:knn`` → ``knn``, ``generalist`` → ``the generalist's answer``."""
+    """A voice of the pool: ``specialist:knn`` → ``knn``, ``generalist`` → ``the generalist``."""
     return _VOICES.get(voice, voice.removeprefix("specialist:"))
 
 

@@ -1,7 +1,9 @@
 """The arm ``gsco_calibrated``: computed from the log, without asking the generalist again.
 
-Its weights are fitted on the validation cases of ``calibration.jsonl`` and stand in ``pool.json``. Its lines
-come after those of all other arms. Where the generalist's answers are not calibrated, there is no such arm.
+Of the generalist's arms the one is heard that hears the least itself: what it says repeats the other
+voices the least. Its weights are fitted on the validation cases of ``calibration.jsonl`` and stand in
+``pool.json``. Its lines come after those of all other arms. Where the generalist's answers are not
+calibrated, there is no such arm.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from gsco.collaboration import (
     voices_of,
 )
 from gsco.collaboration.pool import NEIGHBOURS, Floats
-from gsco.evaluation.arm_words import fullest_arm
+from gsco.evaluation.arm_words import barest_arm
 from gsco.evaluation.logline import pooled_line, read_evidence
 from gsco.evaluation.parts import Parts
 from gsco.evaluation.runfolder import RunFolder
@@ -42,11 +44,11 @@ def pool_answers(
         lines: the log, with the answers of all other arms.
         fits: by what the generalist's arms were calibrated; empty where they were not.
     """
-    heard = fullest_arm(fits)
-    if heard is None:
-        return lines
     folder, keys = work.folder, parts.taught.task.keys
     known = read_arbiter(folder)
+    heard = known[1] if known else barest_arm(fits)
+    if heard is None:
+        return lines
     more = out_of_fold_evidence(work, parts) if known is None and work.config.pool_folds else None
     with work.stage("pooling all voices") as step:
         asked = folder.recover_log(folder.calibration_log)
