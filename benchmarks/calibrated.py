@@ -63,7 +63,7 @@ def figures_of(run: Path, heard: str | None) -> tuple[dict[str, Any], dict[str, 
         options=record["task"]["options"],
         comparisons=((CALIBRATED, "mean_probability"), (CALIBRATED, "gsco")),
     )
-    metrics["fitted_on"] = arbiter.sets.n
+    metrics["fitted_on"], metrics["stated"] = arbiter.sets.n, arbiter.sets.coverage
     metrics["by_chance"] = ece_by_chance([line for line in lines if line["arm"] == CALIBRATED])
     return metrics, dict(zip(arbiter.pool.voices, arbiter.pool.weights, strict=True))
 
@@ -133,18 +133,19 @@ def main() -> None:
         print(
             f"\nWeights fitted to the test labels: {told}; mean {number(sum(bounds.values()) / len(bounds))}"
         )
-    print("\nDifference in macro-F1 with 95 % interval; sets of stated coverage 90 %; the surest 80 %")
+    print("\nDifference in macro-F1 with 95 % interval; sets of stated coverage; the surest 80 %")
     print(
-        "| set | − mean_probability | − gsco | coverage (± 95 % by chance) | set size | single | errors "
-        "removed | by mean_probability | abstained | errors removed |"
+        "| set | − mean_probability | − gsco | stated coverage | coverage (± 95 % by chance) | set size "
+        "| single | errors removed | by mean_probability | abstained | errors removed |"
     )
-    print("|---" * 10 + "|")
+    print("|---" * 11 + "|")
     for name, (metrics, _) in found.items():
         arm = metrics["arms"][CALIBRATED]
         rows = [row for row in metrics["comparisons"] if row["metric"] == "macro_f1"]
         cells = [f"{row['difference']:+.3f} ({row['low']:+.3f} … {row['high']:+.3f})" for row in rows]
-        by_chance = spread(0.9, metrics["n"], metrics["fitted_on"])
+        by_chance = spread(metrics["stated"], metrics["n"], metrics["fitted_on"])
         cells += [
+            number(metrics["stated"]),
             f"{number(arm['sets']['coverage'])} ± {number(by_chance)}",
             number(arm["sets"]["mean_size"], 2),
             number(arm["sets"]["single"], 2),

@@ -75,17 +75,17 @@ def test_it_pools_as_the_run_pooled(finished_run: Path, phantom_folder: Path, fe
     assert said.probabilities == pytest.approx(line["probabilities"], abs=1e-5)
     assert list(said.label_set or ()) == line["label_set"]
     assert said.abstains == line["abstains"]
-    assert said.coverage == 0.9
     assert [voice.name for voice in said.voices[:2]] == ["gsco_calibrated", "generalist"]
-    pool = json.loads((finished_run / "pool.json").read_text())["weights"]
+    fitted = json.loads((finished_run / "pool.json").read_text())
+    assert said.coverage == fitted["sets"]["coverage"]
     told = {
         voice.name.removesuffix(" (best)"): voice.weight for voice in said.voices if voice.weight is not None
     }
-    assert told == {voice.removeprefix("specialist:"): weight for voice, weight in pool.items()}
+    assert told == {voice.removeprefix("specialist:"): weight for voice, weight in fitted["weights"].items()}
     out = Console(file=io.StringIO(), width=120)
     show_diagnosis(out, said)
     shown = out.file.getvalue()  # type: ignore[attr-defined]
-    assert "90 % label set (GSCo calibrated): " in shown
+    assert f"{100 * fitted['sets']['coverage']:.0f} % label set (GSCo calibrated): " in shown
     assert "weight" in shown
 
 

@@ -67,6 +67,29 @@ def test_more_coverage_never_makes_a_set_smaller(seed: int, n: int, options: int
         before = sets
 
 
+def test_where_the_first_option_is_mostly_right_more_is_stated_and_met() -> None:
+    """Sets are never empty: they cannot hold the truth in 80 % of cases where 95 % of answers are right."""
+    rng, n = np.random.default_rng(2), 100
+    stated, held = [], []
+    for _ in range(200):
+        truth = rng.integers(3, size=n + 50)
+        first = np.where(rng.random(n + 50) < 0.95, truth, (truth + 1) % 3)
+        p = np.full((n + 50, 3), 0.02)
+        p[np.arange(n + 50), first] = rng.uniform(0.9, 0.99, n + 50)
+        rule = ConformalSets.fit(p[:n], truth[:n], coverage=0.8)
+        stated.append(rule.coverage)
+        held.append(rule.sets(p[n:])[np.arange(50), truth[n:]].mean())
+    assert np.mean(stated) == pytest.approx(0.95 * n / (n + 1), abs=0.01)
+    assert np.mean(held) == pytest.approx(np.mean(stated), abs=0.02)
+
+
+def test_what_the_threshold_lets_in_is_stated_as_it_was_asked_for() -> None:
+    p, truth = exchangeable(np.random.default_rng(3), 53, 7, 0.3)
+    rule = ConformalSets.fit(p, truth, coverage=0.9)  # 49 of 53 hold the truth, which is more than 90 %
+    assert rule.sets(p)[np.arange(53), truth].sum() == 49
+    assert rule.coverage == 0.9
+
+
 def test_too_few_cases_promise_nothing_but_every_option() -> None:
     p, truth = exchangeable(np.random.default_rng(0), 8, 3, 1.0)
     assert ConformalSets.fit(p, truth, coverage=0.9).sets(p).all()

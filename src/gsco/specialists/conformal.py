@@ -7,6 +7,10 @@ new one are exchangeable, the true option is in the set with at least the stated
 model.
 The promise is about many cases, not about each option or each patient group.
 
+A set is never empty: the most probable option always belongs to it. Where that lets in more true options than
+the threshold does, more is stated than was asked for: the share of the n cases whose set holds the truth, of
+n + 1. That is an estimate then, not a bound.
+
 Of the scores in use this one gives the smallest sets on average. The adaptive sets of Romano, Sesia & Candès
 (NeurIPS 2020) spread the coverage more evenly over hard and easy cases, but need a random number for each
 case to be exact, and an answer here may not depend on one.
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +37,8 @@ class ConformalSets:
     """A fitted rule for label sets.
 
     Attributes:
-        coverage: stated share of cases whose set holds the true option, in (0, 1).
+        coverage: stated share of cases whose set holds the true option, in (0, 1); at least what was asked
+            for.
         threshold: least probability of an option in the set, in [0, 1]; 0 lets every option in, which is
             all that can be promised on fewer than ``coverage / (1 - coverage)`` cases.
         n: labelled cases it was fitted on.
@@ -56,7 +61,7 @@ class ConformalSets:
         Args:
             probabilities: shape (n, n_options).
             targets: n true option positions.
-            coverage: in (0, 1); ValueError outside.
+            coverage: what is asked for, in (0, 1); ValueError outside.
         """
         if not 0 < coverage < 1:
             raise ValueError(f"coverage must lie between 0 and 1, got {coverage}")
@@ -65,8 +70,11 @@ class ConformalSets:
         rank = math.ceil((n + 1) * coverage - 1e-9)
         if rank > n:
             return cls(coverage, 0.0, n)
-        right = np.sort(np.asarray(probabilities, np.float64)[np.arange(n), truth])
-        return cls(coverage, float(right[n - rank]), n)
+        p = np.asarray(probabilities, np.float64)
+        right = np.sort(p[np.arange(n), truth])
+        made = cls(coverage, float(right[n - rank]), n)
+        held = int(made.sets(p)[np.arange(n), truth].sum())
+        return replace(made, coverage=held / (n + 1)) if held > rank else made
 
     def to_dict(self) -> dict[str, float]:
         """JSON values."""
