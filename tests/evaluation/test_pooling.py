@@ -17,6 +17,8 @@ from gsco.evaluation.config import RunConfig
 from gsco.evaluation.pooling import fit_arbiter, read_arbiter, voices_in
 from gsco.evaluation.run import rerender
 from gsco.evaluation.runfolder import RunFolder
+from gsco.specialists import load_specialist
+from gsco.specialists.bagged import BaggedSpecialist
 
 MADE = ("cases.jsonl", "metrics.json", "pool.json", "report.html")
 
@@ -128,13 +130,15 @@ def test_out_of_fold_opinions_enter_the_weights_alone(
     phantom_folder: Path, feature_cache: Path, finished_run: Path, tmp_path: Path, quick: dict[str, Any]
 ) -> None:
     run = tmp_path / "run"
-    gsco.run(RunConfig(data=phantom_folder, **quick, pool_folds=2), run, cache=feature_cache)
+    gsco.run(RunConfig(data=phantom_folder, **quick, folds=2), run, cache=feature_cache)
     made, plain = (json.loads((each / "pool.json").read_text()) for each in (run, finished_run))
     train = gsco.load_dataset(phantom_folder).split("train")
     assert (made["out_of_fold"], plain["out_of_fold"]) == (len(train), 0)
     assert made["n"] == plain["n"] + len(train)
     assert made["sets"]["n"] == plain["sets"]["n"]
     assert made["weights"] != plain["weights"]
+    for name in quick["specialists"]:
+        assert isinstance(load_specialist(run / "specialists" / name), BaggedSpecialist)
     pool = (run / "pool.json").read_bytes()
     (run / "pool.json").unlink()
     gsco.resume(run, cache=tmp_path / "fresh")  # from nothing, the same

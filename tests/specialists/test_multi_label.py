@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
 from gsco.cases import Dataset, load_dataset
 from gsco.specialists import RECIPES, load_specialist, out_of_fold, train_specialist
 from gsco.specialists import calibration as c
+from gsco.specialists.bagged import BaggedSpecialist
+from gsco.specialists.export import PARITY, export_specialist
 from gsco.specialists.registry import training_job
 
 
@@ -66,6 +69,21 @@ def test_every_recipe_learns_labels_that_stand_together(
     if name in {"linear_probe", "texture_probe", "knn"}:  # enough for so few cases and steps
         right = [set(said) == set(case.labels) for said, case in zip(made.said(found), test, strict=True)]
         assert np.mean(right) >= 0.7
+
+
+def test_trained_in_folds_each_label_has_a_mean_of_its_own(
+    marks: Dataset, backbone_folder: Path, tmp_path: Path
+) -> None:
+    recipe = f"linear_probe:{backbone_folder}"
+    made = train_specialist(recipe, marks, cache=tmp_path, out=tmp_path / "out", size=32, folds=2)
+    assert isinstance(made, BaggedSpecialist)
+    images = [case.image for case in marks.split("test")]
+    mean = np.mean([member.predict(images) for member in made.members], axis=0)
+    np.testing.assert_allclose(1 / (1 + np.exp(-made.logits(images))), mean, rtol=1e-6)
+    np.testing.assert_array_equal(load_specialist(tmp_path / "out").predict(images), made.predict(images))
+    if importlib.util.find_spec("onnxruntime"):
+        exported = export_specialist(made, tmp_path / "onnx", dataset=marks)
+        np.testing.assert_allclose(exported.predict(images), made.predict(images), rtol=0, atol=PARITY)
 
 
 def test_out_of_fold_predictions_come_by_label(marks: Dataset, backbone_folder: Path, tmp_path: Path) -> None:

@@ -88,11 +88,11 @@ def run(
             rich_help_panel=_WAY,
         ),
     ] = None,
-    pool_folds: Annotated[
+    folds: Annotated[
         int | None,
         typer.Option(
-            help="Fit the pool of all voices on training cases, too, out of fold: each recipe is trained so "
-            "many times more. Default: 0, validation cases alone.",
+            help="Train each recipe so many times more, each time without another share of the training "
+            "cases: the mean answers, and the pool of all voices is fitted on more cases. Default: 0.",
             rich_help_panel=_WAY,
         ),
     ] = None,
@@ -159,7 +159,7 @@ def run(
         "neighbours": neighbours,
         "examples": examples,
         "calibration_cases": calibration_cases,
-        "pool_folds": pool_folds,
+        "folds": folds,
         "seed": seed,
         "quick": quick,
         "leakage": leakage,

@@ -40,9 +40,10 @@ class RunConfig(BaseModel):
         calibration_cases: labelled validation cases, drawn by `seed`, on which a temperature of each arm is
             fitted before the answers count (`calibrating.py`); never more than are answered;
             0 fits none, as do ``generate`` and ``split: val``.
-        pool_folds: folds of the training cases on whose out-of-fold opinions the pool of all voices
-            (`pooling.py`) is fitted, too, at the price of training each recipe once for each fold; at least
-            2, or 0 to fit it on validation cases alone.
+        folds: so many folds of the training cases: each recipe is trained on all of them, and once more
+            without each fold. Its specialist answers by the mean of all, and the pool of all voices
+            (`pooling.py`) is fitted, too, on what was said of cases by who never saw them. At least 2, or 0
+            to train once, and fit the pool on validation cases alone.
         limit: answer at most this many cases, drawn by `seed`; all when None.
         quick: train specialists for fewer epochs (a demo's setting, not a benchmark's).
         leakage: what happens to training images that are, or nearly are, images to be answered:
@@ -74,7 +75,7 @@ class RunConfig(BaseModel):
     examples: int = Field(default=4, ge=1)
     split: Literal["val", "test"] = "test"
     calibration_cases: int = Field(default=300, ge=0)
-    pool_folds: int = Field(default=0, ge=0)
+    folds: int = Field(default=0, ge=0)
     limit: int | None = Field(default=None, ge=1)
     quick: bool = False
     leakage: Literal["purge", "purge_all", "refuse"] = "purge"
@@ -93,7 +94,7 @@ class RunConfig(BaseModel):
             path = find_dataset(str(value)) or path
         return normal_path(path)
 
-    @field_validator("pool_folds")
+    @field_validator("folds")
     @classmethod
     def _more_than_one_fold(cls, value: int) -> int:
         if value == 1:

@@ -179,14 +179,17 @@ def vote_reliability(
 
 def _specialist(work: Work, dataset: Dataset, recipe: str) -> Specialist:
     """One specialist, trained unless it is there, and its predictions for val and the answered split."""
-    specialist = trained(work, dataset, recipe, seed=work.config.seed, quick=work.config.quick)
-    for split in dict.fromkeys(("val", work.config.split)):
+    config = work.config
+    specialist = trained(work, dataset, recipe, seed=config.seed, quick=config.quick, folds=config.folds)
+    for split in dict.fromkeys(("val", config.split)):
         cases = [case for case in dataset.split(split) if case.label is not None]
         speak(work, specialist, cases, split, dataset.task.keys)
     return specialist
 
 
-def trained(means: Means, dataset: Dataset, recipe: str, *, seed: int, quick: bool) -> Specialist:
+def trained(
+    means: Means, dataset: Dataset, recipe: str, *, seed: int, quick: bool, folds: int = 0
+) -> Specialist:
     """The folder's specialist of that recipe, trained unless it is there."""
     from gsco.specialists.registry import load_specialist, train_specialist
 
@@ -200,6 +203,7 @@ def trained(means: Means, dataset: Dataset, recipe: str, *, seed: int, quick: bo
                 out=temporary,
                 seed=seed,
                 quick=quick,
+                folds=folds,
                 progress=lambda what, done, total: step(
                     done, total, what.removeprefix(f"{safe_name(recipe)}: ")
                 ),

@@ -49,7 +49,7 @@ def pool_answers(
     heard = known[1] if known else barest_arm(fits)
     if heard is None:
         return lines
-    more = out_of_fold_evidence(work, parts) if known is None and work.config.pool_folds else None
+    more = out_of_fold_evidence(work, parts) if known is None and work.config.folds else None
     with work.stage("pooling all voices") as step:
         asked = folder.recover_log(folder.calibration_log)
         arbiter = known[0] if known else _fit(work, keys, asked, heard, fits[heard], more)
@@ -107,8 +107,8 @@ def voices_in(line: Line, keys: tuple[str, ...], fit: Temperature | None = None)
 def out_of_fold_evidence(work: Work, parts: Parts) -> Spoken:
     """What the specialists and the similar cases would say of training cases, had they not seen them.
 
-    Each recipe is trained once for each of `pool_folds` folds of the training cases. The generalist is not
-    asked. Finished folds are kept in the cache, so a killed run goes on where it was.
+    Each case is answered by the member of each specialist that was trained without its fold. The generalist
+    is not asked. Members are found in the cache; where that was emptied they are trained again.
     """
     from gsco.specialists import out_of_fold
     from gsco.specialists.features import extract
@@ -121,7 +121,7 @@ def out_of_fold_evidence(work: Work, parts: Parts) -> Spoken:
             said[f"specialist:{specialist.name}"] = out_of_fold(
                 recipe,
                 dataset,
-                folds=config.pool_folds,
+                folds=config.folds,
                 seed=config.seed,
                 cache=work.cache,
                 quick=config.quick,

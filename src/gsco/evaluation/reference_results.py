@@ -79,14 +79,16 @@ def reference_results(
         DatasetError: there are no training or no test cases.
     """
     from gsco.retrieval import CaseIndex
+    from gsco.specialists.bagged import principal
     from gsco.specialists.features import extract
     from gsco.specialists.heads import FeatureSpecialist
     from gsco.specialists.networks import NetworkSpecialist
 
-    if isinstance(specialist, NetworkSpecialist):
-        network = specialist.network
-    elif isinstance(specialist, FeatureSpecialist):
-        network = specialist.backbone
+    finder = principal(specialist)
+    if isinstance(finder, NetworkSpecialist):
+        network = finder.network
+    elif isinstance(finder, FeatureSpecialist):
+        network = finder.backbone
     else:
         raise ModelError(
             f"specialist {specialist.name!r} has no network to find similar cases by",

@@ -31,8 +31,9 @@ def embed(
 
     Args:
         specialist: a head on frozen features gives those features (a texture probe its texture); a network
-            gives the last maps before its classifier, or their mean over all positions; a specialist of
-            another package gives what its own ``embed(images)`` returns.
+            gives the last maps before its classifier, or their mean over all positions; one trained in
+            folds gives what its member gives that learned from all cases; a specialist of another package
+            gives what its own ``embed(images)`` returns.
         images: the images, at least one.
         pooled: vectors when True, maps with their positions when False.
         cache: folder of the store; the specialist's own, if it has one, when None.
@@ -45,9 +46,11 @@ def embed(
         ModelError: this specialist gives no (un-pooled) embeddings.
         ImageError: an image cannot be read.
     """
+    from gsco.specialists.bagged import principal
     from gsco.specialists.heads import FeatureSpecialist
     from gsco.specialists.networks import NetworkSpecialist
 
+    specialist = principal(specialist)
     if isinstance(specialist, FeatureSpecialist):
         kind = specialist.features if pooled else "maps"
         store = cache or specialist.cache

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, units_of
 from gsco.disk import whole_file, writing
-from gsco.errors import DatasetError
+from gsco.errors import DatasetError, ModelError
 from gsco.specialists.features import image_keys
+from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,10 +38,12 @@ def grouped_folds(
         (N,) integers in [0, folds).
 
     Raises:
-        DatasetError: fewer groups than folds, or no option with so many cases.
+        DatasetError: fewer than two folds, fewer groups than folds, or no option with so many cases.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
+    if folds < 2:
+        raise DatasetError("one fold leaves nothing to train on", remedy="Ask for two folds or more.")
     if len(set(groups)) < folds:
         raise DatasetError(
             f"{len(set(groups))} patients or groups cannot be dealt into {folds} folds",
@@ -95,23 +100,70 @@ def out_of_fold(
     Raises:
         DatasetError: too few groups for the folds, or nothing to learn from.
     """
-    from gsco.specialists.registry import fit_specialist, training_job
+    from gsco.specialists.registry import training_job
 
     job = training_job(dataset, cache=cache, seed=seed, quick=quick, size=size, pad=pad, progress=progress)
-    assigned = grouped_folds(_strata(job.train_targets), units_of(job.train), folds=folds, seed=seed)
-    start = _starting_point(recipe)
     out = np.zeros((len(job.train), len(dataset.task.options)))
-    for number in range(folds):
-        rest = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold != number)
-        held = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold == number)
-        kept = cache / "folds" / f"{_identity(recipe, start, job.key(rest), held)}.npy"
-        probabilities = _read(kept, (len(held), out.shape[1]))
+    for fold in deal(recipe, job, folds):
+        held = [job.train[row].image for row in fold.held]
+        opinions = fold.kept.with_suffix(".npy")
+        probabilities = _read(opinions, (len(held), out.shape[1]))
         if probabilities is None:
-            specialist = fit_specialist(recipe, job.with_train(rest, tag=f"fold {number + 1}/{folds}"))
-            probabilities = specialist.predict([case.image for case in held])
-            _write(kept, probabilities)
-        out[assigned == number] = probabilities
+            probabilities = fold_specialist(recipe, fold).predict(held)
+            _write(opinions, probabilities)
+        out[fold.held] = probabilities
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Some training cases held back, and the training without them.
+
+    Attributes:
+        held: (M,) positions of the cases held back among the training cases.
+        job: learns from the others.
+        kept: folder in the cache where the specialist is kept that was trained so.
+    """
+
+    held: NDArray[np.int64]
+    job: TrainingJob
+    kept: Path
+
+
+def deal(recipe: str, job: TrainingJob, folds: int) -> list[Fold]:
+    """The folds of a job's training cases; see `grouped_folds`, by the job's seed."""
+    assigned = grouped_folds(_strata(job.train_targets), units_of(job.train), folds=folds, seed=job.seed)
+    start = _starting_point(recipe)
+    out = []
+    for number in range(folds):
+        held = np.flatnonzero(assigned == number)
+        rest = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold != number)
+        identity = _identity(recipe, start, job.key(rest), [job.train[row] for row in held])
+        tag = f"fold {number + 1}/{folds}"
+        out.append(Fold(held, job.with_train(rest, tag=tag), job.cache / "folds" / identity))
+    return out
+
+
+def whole(recipe: str, job: TrainingJob) -> Fold:
+    """The training that holds nothing back."""
+    identity = _identity(recipe, _starting_point(recipe), job.key(), ())
+    nothing = np.zeros(0, dtype=np.int64)
+    return Fold(nothing, job, job.cache / "folds" / identity)
+
+
+def fold_specialist(recipe: str, fold: Fold) -> TrainedSpecialist:
+    """The specialist of a fold, trained unless the cache has it."""
+    from gsco.specialists.registry import fit_specialist, load_specialist
+
+    if (fold.kept / "config.json").is_file():
+        with contextlib.suppress(ModelError):  # damage costs time, not correctness
+            return load_specialist(fold.kept, cache=fold.job.cache, runtime="pytorch")
+    made = fit_specialist(recipe, fold.job)
+    if not fold.job.machine.is_first:
+        return made
+    made.save_pretrained(fold.kept)
+    # as it stands on disk: what is trained and what is found may not differ by a rounding
+    return load_specialist(fold.kept, cache=fold.job.cache, runtime="pytorch")
 
 
 def _strata(targets: NDArray[np.int64]) -> NDArray[np.int64]:

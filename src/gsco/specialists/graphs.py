@@ -17,6 +17,7 @@ from torch import nn
 
 from gsco.errors import ModelError
 from gsco.specialists.backbones import Backbone, as_maps, pad_to
+from gsco.specialists.bagged import BaggedSpecialist
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.knn import NearestNeighbours
 from gsco.specialists.linear import LinearProbe
@@ -26,6 +27,7 @@ from gsco.specialists.runtimes import require
 from gsco.specialists.trained import TrainedSpecialist
 
 _OPSET = 17
+_LEAST = 1e-12
 
 
 class Graph(nn.Module):
@@ -139,12 +141,36 @@ def _tensor(values: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float32))
 
 
+class _Joined(nn.Module):
+    """What the members of a bag amount to; see `BaggedSpecialist`."""
+
+    temperatures: torch.Tensor
+
+    def __init__(self, bagged: BaggedSpecialist, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.multi_label = bagged.multi_label
+        own = [
+            one.label_temperatures if one.multi_label else np.full(len(one.options), one.temperature)
+            for one in bagged.members
+        ]
+        self.register_buffer("temperatures", _tensor(np.stack(own)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = [member(x) / at for member, at in zip(self.members, self.temperatures, strict=True)]
+        said = [torch.sigmoid(own) if self.multi_label else torch.softmax(own, dim=1) for own in logits]
+        mean = torch.stack(said).mean(dim=0).clamp(_LEAST, 1 - 1e-7)
+        return torch.logit(mean) if self.multi_label else torch.log(mean)
+
+
 def graph_of(specialist: TrainedSpecialist) -> Graph:
     """The network and head of a specialist as one module, in eval mode.
 
     Raises:
         ModelError: this specialist cannot be a graph.
     """
+    if isinstance(specialist, BaggedSpecialist):
+        return _joined(specialist, [graph_of(member) for member in specialist.members])
     if isinstance(specialist, NetworkSpecialist):
         network = _for_one_size(specialist.plain_network(), specialist.pad or specialist.size)
         return Graph(specialist.network, network, nn.Identity()).eval()
@@ -222,6 +248,16 @@ def _on_features(specialist: Head) -> Graph:
     return Graph(frozen, trunk, head).eval()
 
 
+def _joined(bagged: BaggedSpecialist, graphs: list[Graph]) -> Graph:
+    """One graph of a bag; heads share the frozen network that they all stand on."""
+    first = graphs[0]
+    if isinstance(bagged.members[0], NetworkSpecialist):
+        frozen: Backbone = bagged.members[0].network
+        return Graph(frozen, nn.Identity(), _Joined(bagged, [graph.trunk for graph in graphs])).eval()
+    frozen = bagged.members[0].backbone  # type: ignore[attr-defined]  # graph_of took it for a head
+    return Graph(frozen, first.trunk, _Joined(bagged, [graph.head for graph in graphs])).eval()
+
+
 def to_onnx(graph: Graph) -> bytes:
     """The graph in ONNX, with a free batch dimension.
 
@@ -271,6 +307,9 @@ def _no_stdout() -> Iterator[None]:
 
 def shipped(specialist: TrainedSpecialist) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
     """The specialist as PyTorch runs it, fused, as a function of prepared pictures to logits."""
+    if isinstance(specialist, BaggedSpecialist):
+        each = [shipped(member) for member in specialist.members]
+        return lambda pixels: specialist.joined([run(pixels) for run in each])
     if isinstance(specialist, NetworkSpecialist):
         network = specialist.network
         return lambda pixels: network.apply(list(pixels), lambda batch: [network.model(batch)])[0]

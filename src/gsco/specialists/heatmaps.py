@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from gsco.cases import ImageRef
 from gsco.cases.images import load_image
 from gsco.errors import LabelError, ModelError
 from gsco.specialists.backbones import Backbone
+from gsco.specialists.bagged import BaggedSpecialist, principal
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.features import extract
 from gsco.specialists.heads import FeatureSpecialist
@@ -75,7 +76,7 @@ class Explainer(ABC):
         specialist: whose answers are explained.
     """
 
-    method: ClassVar[str]
+    method: str
 
     def __init__(self, specialist: Any) -> None:
         self.specialist = specialist
@@ -123,7 +124,7 @@ class Explainer(ABC):
 
     def _eye(self) -> Backbone:
         """The network that pictures go into."""
-        specialist = self.specialist
+        specialist = principal(self.specialist)
         found: Backbone = (
             specialist.network if isinstance(specialist, NetworkSpecialist) else specialist.backbone
         )
@@ -138,7 +139,7 @@ def heatmap(specialist: Specialist, image: ImageRef, option: str | None = None) 
     to the similarity with those that vote for the option.
 
     Args:
-        specialist: a network, a linear head on pooled features, or nearest neighbours.
+        specialist: a network, a linear head on pooled features, nearest neighbours, or several of one kind.
         image: what to explain.
         option: key of the option; the specialist's own answer when None.
 
@@ -152,6 +153,8 @@ def heatmap(specialist: Specialist, image: ImageRef, option: str | None = None) 
 
 def explainer(specialist: Specialist) -> Explainer:
     """What makes heat maps of this specialist, for more than one image; ModelError where it has none."""
+    if isinstance(specialist, BaggedSpecialist):
+        return BaggedExplainer(specialist)
     if isinstance(specialist, NetworkSpecialist | EpochsHead):
         return NetworkExplainer(specialist)
     if isinstance(specialist, FeatureSpecialist) and specialist.features == "texture":
@@ -230,6 +233,22 @@ class NeighbourExplainer(PooledExplainer):
         towards = np.average(head.bank[rows[mine]].astype(np.float64), axis=0, weights=weights[mine])
         share: NDArray[np.float64] = places @ (towards / length)
         return share
+
+
+class BaggedExplainer(Explainer):
+    """The mean of what the members' explainers find."""
+
+    def __init__(self, specialist: BaggedSpecialist) -> None:
+        super().__init__(specialist)
+        self._each = [explainer(member) for member in specialist.members]
+        self.method = self._each[0].method
+
+    def evidence(self, image: ImageRef, option: int) -> NDArray[np.floating[Any]]:
+        """Mean over the members, (h, w)."""
+        mean: NDArray[np.floating[Any]] = np.mean(
+            [each.evidence(image, option) for each in self._each], axis=0
+        )
+        return mean
 
 
 def spread(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gsco.cases import ImageRef
 from gsco.errors import ModelError
+from gsco.specialists.bagged import BaggedSpecialist, principal
 from gsco.specialists.heads import FeatureSpecialist
 from gsco.specialists.heatmaps import explainer
 from gsco.specialists.knn import NearestNeighbours
@@ -61,7 +62,7 @@ def randomisation_test(
     """
     whole = explainer(specialist)
     before = [whole.explain(image, side=_SIDE) for image in images]
-    parts = _parts(specialist)
+    parts = _parts(principal(specialist))
     steps = [parts[: i + 1] for i in range(len(parts))] if cascade else [parts]
     out = []
     for step in steps:
@@ -102,6 +103,9 @@ def _parts(specialist: Any) -> list[tuple[str, list[str]]]:
 def _randomised(specialist: Any, names: Sequence[str], seed: int) -> Any:
     """A copy whose tensors of these names are permuted, each by a draw of its own."""
     made = copy.copy(specialist)
+    if isinstance(made, BaggedSpecialist):
+        made.members = tuple(_randomised(member, names, seed) for member in made.members)
+        return made
     if isinstance(made, FeatureSpecialist):
         for name in names:
             setattr(made, name, _permuted(getattr(made, name), name, seed))

@@ -17,7 +17,7 @@ from gsco.errors import DatasetError, ModelError
 from gsco.specialists.conformal import ConformalSets
 from gsco.specialists.machine import ONE_CPU, Machine
 from gsco.specialists.plugins import KINDS_GROUP, make_by_plugin, plugin_kind, plugins
-from gsco.specialists.trained import FORMAT, Progress, TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import FORMAT, Progress, Tensors, TrainedSpecialist, TrainingJob
 
 Runtime = Literal["auto", "pytorch"]
 
@@ -104,6 +104,7 @@ _KINDS = {
     "epochs_head": "gsco.specialists.epochs_head:EpochsHead",
     "plain_knn": "gsco.specialists.plain_knn:PlainNeighbours",
     "exported": "gsco.specialists.exported:ExportedSpecialist",
+    "bagged": "gsco.specialists.bagged:BaggedSpecialist",
 }
 
 
@@ -117,6 +118,7 @@ def train_specialist(
     quick: bool = False,
     size: int | None = None,
     pad: int | None = None,
+    folds: int = 0,
     machine: Machine = ONE_CPU,
     progress: Progress | None = None,
 ) -> TrainedSpecialist:
@@ -131,6 +133,8 @@ def train_specialist(
         quick: fewer epochs, for a demo.
         size: side in pixels that pictures are stretched to; the recipe's own when None.
         pad: side to which they are then padded with zeros; the recipe's own when None, 0 for none.
+        folds: train it once more without each of so many folds of the training cases, and answer by the mean
+            of all (`gsco.specialists.bagged`); 0 trains once.
         machine: device and precision of networks that are trained; one CPU process in fp32 by default.
         progress: called with (what, done, in all).
 
@@ -142,7 +146,13 @@ def train_specialist(
     job = training_job(
         dataset, cache=cache, seed=seed, quick=quick, size=size, pad=pad, machine=machine, progress=progress
     )
-    specialist = fit_specialist(recipe, job)
+    specialist: TrainedSpecialist
+    if folds:
+        from gsco.specialists.bagged import bag
+
+        specialist = bag(recipe, job, folds)
+    else:
+        specialist = fit_specialist(recipe, job)
     if out is not None:
         specialist.save_pretrained(out)
     return specialist
@@ -276,31 +286,9 @@ def load_specialist(
     """
     folder = Path(folder)
     config = read_config(folder)
-    kind = _class_of(config["kind"])
-    tensors = kind._read(folder)
+    tensors = _class_of(config["kind"])._read(folder)
     try:
-        base = {
-            "name": config["name"],
-            "recipe": config["recipe"],
-            "options": tuple(config["options"]),
-            "multi_label": bool(config.get("multi_label", False)),
-        }
-        made = kind._restore(base, config["model"], tensors, cache)
-        made.temperature = float(config["temperature"])
-        if made.multi_label:
-            made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)
-            made.thresholds = np.asarray(config["labels"]["thresholds"], dtype=np.float64)
-        made.reliability = config["reliability"]
-        shares, sets = config.get("class_reliability"), config.get("conformal")  # older folders have none
-        made.class_reliability = None if shares is None else tuple(map(float, shares))
-        if shares is not None and len(shares) != len(made.options):
-            raise ValueError(f"{len(shares)} class reliabilities for {len(made.options)} options")
-        made.abstains_below = config.get("abstains_below")
-        made.conformal = None if sets is None else ConformalSets.from_dict(sets)
-        made.val_metrics = {
-            key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
-        }
-        made.details = config["details"]
+        made = restored(config, tensors, cache)
     except ModelError as error:
         raise ModelError(error.what, where=error.where or str(folder), remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -310,9 +298,41 @@ def load_specialist(
             remedy="Train it again.",
         ) from error
     if runtime == "auto" and (folder / "runtime").is_dir():
+        from gsco.specialists.bagged import principal
         from gsco.specialists.chosen import take_chosen
 
-        take_chosen(made, folder, cached=getattr(made, "cache", None) is not None)
+        take_chosen(made, folder, cached=getattr(principal(made), "cache", None) is not None)
+    return made
+
+
+def restored(config: dict[str, Any], tensors: Tensors, cache: Path | None) -> TrainedSpecialist:
+    """The specialist that a ``config.json`` and its tensors describe.
+
+    Raises:
+        ModelError, KeyError, TypeError, ValueError, AttributeError, RuntimeError: they do not fit.
+    """
+    base = {
+        "name": config["name"],
+        "recipe": config["recipe"],
+        "options": tuple(config["options"]),
+        "multi_label": bool(config.get("multi_label", False)),
+    }
+    made = _class_of(config["kind"])._restore(base, config["model"], tensors, cache)
+    made.temperature = float(config["temperature"])
+    if made.multi_label:
+        made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)
+        made.thresholds = np.asarray(config["labels"]["thresholds"], dtype=np.float64)
+    made.reliability = config["reliability"]
+    shares, sets = config.get("class_reliability"), config.get("conformal")  # older folders have none
+    made.class_reliability = None if shares is None else tuple(map(float, shares))
+    if shares is not None and len(shares) != len(made.options):
+        raise ValueError(f"{len(shares)} class reliabilities for {len(made.options)} options")
+    made.abstains_below = config.get("abstains_below")
+    made.conformal = None if sets is None else ConformalSets.from_dict(sets)
+    made.val_metrics = {
+        key: float("nan") if value is None else value for key, value in config["val_metrics"].items()
+    }
+    made.details = config["details"]
     return made
 
 

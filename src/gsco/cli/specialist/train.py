@@ -50,6 +50,14 @@ def train(
         typer.Option(min=0, help="Side they are padded to with zeros; 224 in the benchmark's procedures."),
     ] = None,
     label_column: LabelColumn = None,
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Train it so many times more, each time without another share of the training cases, and "
+            "answer by the mean of all.",
+        ),
+    ] = 0,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 (training of networks).")] = "auto",
@@ -102,6 +110,7 @@ def train(
                 quick=quick,
                 size=size,
                 pad=pad,
+                folds=folds,
                 machine=machine,
                 progress=say,
             )
