@@ -182,8 +182,8 @@ def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "Quick setting: specialists were trained for fewer epochs."
     if config.folds:
         yield (
-            f"Each specialist is the mean of {config.folds + 1} trainings: on all training cases, and without "
-            f"each of {config.folds} folds."
+            f"Each specialist is the mean of {config.folds + 1} trainings: on all training cases, and "
+            f"without each of {config.folds} folds."
         )
     if record["answered"] < record["cases"][config.split]:
         yield f"Only {record['answered']} of {record['cases'][config.split]} cases were answered (--limit)."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.cases import SPLITS, Case, Dataset, Split
+from gsco.cases import SPLITS, Dataset, Split
 from gsco.cases.hashing import file_hash
 from gsco.collaboration import assemble, similar_to_known
 from gsco.embedded import cache_home
@@ -26,8 +26,15 @@ from gsco.evaluation.evidence_folder import KEY, LOG, RECORD, SCHEMA, evidence_l
 from gsco.evaluation.evidence_leakage import LEAKAGE, check_kinds, find_leakage, known_cases, with_groups
 from gsco.evaluation.evidence_voices import Asked, resolve
 from gsco.evaluation.foreign import settle_sign
-from gsco.evaluation.parts import build_index, embed, load_encoder, speak, trained, vote_reliability
-from gsco.evaluation.predictions import predictions_path, read_predictions, write_predictions
+from gsco.evaluation.parts import (
+    build_index,
+    embed,
+    load_encoder,
+    speak,
+    speak_out_of_fold,
+    trained,
+    vote_reliability,
+)
 from gsco.evaluation.progress import Reporter, Silent, Step
 from gsco.evaluation.runfolder import RunFolder, normal_path
 from gsco.specialists.base import Opinion, opinion_of
@@ -256,7 +263,17 @@ def _opinions(
     else:
         specialist = load_specialist(asked.folder, cache=means.cache, runtime="pytorch")
     rows = {
-        split: _cross_fit(means, taught, train, asked, settings)
+        split: speak_out_of_fold(
+            means,
+            asked.name,
+            asked.recipe,
+            taught,
+            folds=settings.folds,
+            seed=settings.seed,
+            quick=settings.quick,
+            size=asked.size,
+            pad=asked.pad,
+        )
         if split == "train" and not asked.unseen
         else speak(means, specialist, known_cases(dataset, split), split, keys)
         for split in SPLITS
@@ -279,31 +296,6 @@ def _out_of_fold_opinions(name: str, rows: NDArray[np.float64], targets: Sequenc
 
 def _stated(opinions: Sequence[Opinion]) -> float | None:
     return opinions[0].reliability if opinions else None
-
-
-def _cross_fit(
-    means: _Means, taught: Dataset, train: Sequence[Case], asked: Asked, settings: _Settings
-) -> NDArray[np.float64]:
-    """What specialists by the same recipe, none of which saw the case, say about each training case."""
-    from gsco.specialists.folds import out_of_fold
-
-    path = predictions_path(means.folder, asked.name, "out_of_fold")
-    if path.is_file():
-        return read_predictions(path)[1]
-    with means.stage(f"specialist {asked.name} out of fold") as step:
-        rows = out_of_fold(
-            asked.recipe,
-            taught,
-            folds=settings.folds,
-            seed=settings.seed,
-            cache=means.cache,
-            quick=settings.quick,
-            size=asked.size,
-            pad=asked.pad,
-            progress=lambda what, done, total: step(done, total, what.removeprefix(f"{asked.name}: ")),
-        )
-    write_predictions(path, [case.id for case in train], rows)
-    return rows
 
 
 def _write_lines(

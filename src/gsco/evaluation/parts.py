@@ -237,6 +237,49 @@ def speak(
     return read_predictions(path)[1]
 
 
+def speak_out_of_fold(
+    means: Means,
+    name: str,
+    recipe: str,
+    dataset: Dataset,
+    *,
+    folds: int,
+    seed: int,
+    quick: bool,
+    size: int | None = None,
+    pad: int | None = None,
+) -> NDArray[np.float64]:
+    """What specialists by a recipe, none of which saw the case, say about each labelled training case.
+
+    Args:
+        means: folder, cache and progress.
+        name: of the specialist in the folder.
+        recipe, dataset, folds, seed, quick, size, pad: as for `gsco.specialists.out_of_fold`.
+
+    Returns:
+        (n, options), made unless the folder has it.
+    """
+    from gsco.specialists import out_of_fold
+
+    path = predictions_path(means.folder, name, "out_of_fold")
+    if not path.is_file():
+        with means.stage(f"specialist {name} out of fold") as step:
+            rows = out_of_fold(
+                recipe,
+                dataset,
+                folds=folds,
+                seed=seed,
+                cache=means.cache,
+                quick=quick,
+                size=size,
+                pad=pad,
+                progress=lambda what, done, total: step(done, total, what.removeprefix(f"{name}: ")),
+            )
+        train = [case for case in dataset.split("train") if case.label is not None]
+        write_predictions(path, [case.id for case in train], rows)
+    return read_predictions(path)[1]
+
+
 def _judge(
     work: Work, dataset: Dataset, specialists: Sequence[Specialist], neighbour_reliability: float | None
 ) -> str:

@@ -25,7 +25,8 @@ from gsco.collaboration import (
 from gsco.collaboration.pool import NEIGHBOURS, Floats
 from gsco.evaluation.arm_words import barest_arm
 from gsco.evaluation.logline import pooled_line, read_evidence
-from gsco.evaluation.parts import Parts
+from gsco.evaluation.parts import Parts, speak_out_of_fold
+from gsco.evaluation.predictions import predictions_path, write_predictions
 from gsco.evaluation.runfolder import RunFolder
 from gsco.evaluation.work import Work
 
@@ -108,25 +109,24 @@ def out_of_fold_evidence(work: Work, parts: Parts) -> Spoken:
     """What the specialists and the similar cases would say of training cases, had they not seen them.
 
     Each case is answered by the member of each specialist that was trained without its fold. The generalist
-    is not asked. Members are found in the cache; where that was emptied they are trained again.
+    is not asked. Members are found in the cache; where that was emptied they are trained again. What is said
+    is kept beside the predictions, as of split ``out_of_fold``.
     """
-    from gsco.specialists import out_of_fold
     from gsco.specialists.features import extract
 
     config, dataset = work.config, parts.taught
     train = [case for case in dataset.split("train") if case.label is not None]
     said: dict[str, Floats] = {}
     for specialist, recipe in zip(parts.specialists, config.specialists, strict=True):
-        with work.stage(f"specialist {recipe} out of fold") as step:
-            said[f"specialist:{specialist.name}"] = out_of_fold(
-                recipe,
-                dataset,
-                folds=config.folds,
-                seed=config.seed,
-                cache=work.cache,
-                quick=config.quick,
-                progress=lambda what, done, total: step(done, total, what),
-            )
+        said[f"specialist:{specialist.name}"] = speak_out_of_fold(
+            work,
+            specialist.name,
+            recipe,
+            dataset,
+            folds=config.folds,
+            seed=config.seed,
+            quick=config.quick,
+        )
     with work.stage("features of training cases", total=len(train)) as step:
         features = extract(parts.backbone, [case.image for case in train], cache=work.cache, progress=step)
     found = similar_to_known(parts.index, features, train, config.neighbours)
@@ -134,6 +134,8 @@ def out_of_fold_evidence(work: Work, parts: Parts) -> Spoken:
     even = {NEIGHBOURS: np.full(len(keys), 1 / len(keys))}
     votes = [{**even, **voices_of(Evidence(neighbours=near), keys)}[NEIGHBOURS] for near in found]
     said[NEIGHBOURS] = np.stack(votes)
+    kept = predictions_path(work.folder, NEIGHBOURS, "out_of_fold")
+    write_predictions(kept, [case.id for case in train], said[NEIGHBOURS])
     return Spoken(said, np.asarray(dataset.targets(train), dtype=np.int64))
 
 
