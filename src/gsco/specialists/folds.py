@@ -132,7 +132,7 @@ class Fold:
 
 def deal(recipe: str, job: TrainingJob, folds: int) -> list[Fold]:
     """The folds of a job's training cases; see `grouped_folds`, by the job's seed."""
-    assigned = grouped_folds(_strata(job.train_targets), units_of(job.train), folds=folds, seed=job.seed)
+    assigned = grouped_folds(strata(job.train_targets), units_of(job.train), folds=folds, seed=job.seed)
     start = _starting_point(recipe)
     out = []
     for number in range(folds):
@@ -166,7 +166,7 @@ def fold_specialist(recipe: str, fold: Fold) -> TrainedSpecialist:
     return load_specialist(fold.kept, cache=fold.job.cache, runtime="pytorch")
 
 
-def _strata(targets: NDArray[np.int64]) -> NDArray[np.int64]:
+def strata(targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """What is spread evenly over folds: the option, or the combination of labels."""
     return targets if targets.ndim == 1 else np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
 

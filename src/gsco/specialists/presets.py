@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from gsco.cases import Dataset
-from gsco.errors import ModelError
+from gsco.cases import Dataset, units_of
+from gsco.errors import DatasetError, ModelError
+from gsco.specialists.folds import grouped_folds, strata
 from gsco.specialists.machine import Machine
 
 Preset = Literal["quick", "balanced", "best"]
@@ -16,6 +17,7 @@ _FEW = 300
 """Training cases below which a network from random weights has not enough to learn from."""
 _MANY = 20_000
 """Training cases above which training whole networks on a few CPU cores takes hours."""
+_FOLDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,12 @@ class Plan:
     Attributes:
         recipes: the candidates, in order; the best of them on validation is kept.
         reasons: why, a sentence each.
+        folds: in how many folds each is trained; 0 for once.
     """
 
     recipes: tuple[str, ...]
     reasons: tuple[str, ...]
+    folds: int = 0
 
 
 def plan(dataset: Dataset, preset: str, machine: Machine) -> Plan:
@@ -37,7 +41,7 @@ def plan(dataset: Dataset, preset: str, machine: Machine) -> Plan:
     Args:
         dataset: its size and labels count, no image is read.
         preset: ``quick`` (seconds to a minute: one pass of a frozen backbone), ``balanced`` (three heads on
-            that same pass), ``best`` (whole networks, too).
+            that same pass), ``best`` (whole networks, too, and the mean of several trainings of each).
         machine: a GPU makes larger networks worth it.
 
     Raises:
@@ -67,7 +71,22 @@ def plan(dataset: Dataset, preset: str, machine: Machine) -> Plan:
     elif on_gpu or n <= _MANY:
         recipes.append("small_cnn")
         reasons.append("A small network from random weights sees what ImageNet does not teach.")
-    return Plan(tuple(recipes), tuple(reasons))
+    folds, reason = _folds(dataset)
+    return Plan(tuple(recipes), (*reasons, reason), folds)
+
+
+def _folds(dataset: Dataset) -> tuple[int, str]:
+    """In how many folds the training cases are dealt, and why."""
+    several = dataset.task.multi_label
+    train = [case for case in dataset.split("train") if several or case.label is not None]
+    try:
+        grouped_folds(strata(dataset.truth(train)), units_of(train), folds=_FOLDS)
+    except DatasetError as error:
+        return 0, f"Each is trained once: {error.what}."
+    return _FOLDS, (
+        f"Each is trained {_FOLDS + 1} times, {_FOLDS} of them without another share of the training cases: "
+        "the mean errs less than one."
+    )
 
 
 def _cores() -> str:

@@ -51,13 +51,13 @@ def train(
     ] = None,
     label_column: LabelColumn = None,
     folds: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             help="Train it so many times more, each time without another share of the training cases, and "
-            "answer by the mean of all.",
+            "answer by the mean of all. Default: 0, and 3 for preset best.",
         ),
-    ] = 0,
+    ] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 (training of networks).")] = "auto",
@@ -110,7 +110,7 @@ def train(
                 quick=quick,
                 size=size,
                 pad=pad,
-                folds=folds,
+                folds=planned.folds if folds is None else folds,
                 machine=machine,
                 progress=say,
             )
