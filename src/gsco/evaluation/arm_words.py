@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gsco.collaboration import GENERALIST_ARMS
-
 
 @dataclass(frozen=True, slots=True)
 class ArmWords:
@@ -33,7 +31,8 @@ ARMS: dict[str, ArmWords] = {
 
 
 _VOICES = {"generalist": "the generalist", "neighbour_vote": "the similar cases' vote"}
-_FULLEST_FIRST = ("gsco", "moed", "rad_images", "rad", "generalist", "mean_probability", "best_specialist")
+_BAREST_FIRST = ("generalist", "rad", "rad_images", "moed", "gsco")
+_FULLEST_FIRST = (*_BAREST_FIRST[::-1], "mean_probability", "best_specialist")
 
 
 def fullest_arm(arms: Collection[str]) -> str | None:
@@ -43,7 +42,7 @@ def fullest_arm(arms: Collection[str]) -> str | None:
 
 def barest_arm(arms: Collection[str]) -> str | None:
     """The generalist's arm that hears the least, among `arms`: whose answer is most the generalist's own."""
-    return next((arm for arm in reversed(_FULLEST_FIRST) if arm in arms and arm in GENERALIST_ARMS), None)
+    return next((arm for arm in _BAREST_FIRST if arm in arms), None)
 
 
 def arm_rank(arm: str) -> tuple[int, str]:
