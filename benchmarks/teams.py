@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import choose_team
@@ -24,10 +25,13 @@ from gsco.evaluation import metrics as m
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.report.wording import number
 from gsco.evaluation.runfolder import RunFolder
+from gsco.evaluation.selective import set_figures
 from gsco.evaluation.summary import ArmAnswers, figures, rounded
 from gsco.specialists import grouped_folds
+from gsco.specialists.conformal import ConformalSets
 from main_job import table, with_interval
 
+Ints = NDArray[np.int64]
 MARGINS = (0.0, 1.0, 2.0, np.inf)
 
 
@@ -51,6 +55,13 @@ def answers(name: str, dataset: Dataset, ids: list[str], probabilities: Floats) 
     return ArmAnswers(
         name, "specialist", tuple(ids), clusters, truth, said, probabilities, probabilities.shape[1]
     )
+
+
+def coverage(val: Floats, val_truth: Ints, test: Floats, truth: Ints) -> str:
+    """How often the team's label sets hold the truth on test, of how often that is stated."""
+    made = ConformalSets.fit(val, val_truth)
+    held = set_figures(made.sets(test), truth)["coverage"]
+    return f"{number(held)} of {number(made.coverage)}"
 
 
 def nested(dataset: Dataset, ids: list[str], spoken: dict[str, Floats], repeats: int = 3) -> list[str]:
@@ -103,16 +114,22 @@ def main() -> None:
             for name, p in (("best", test[best]), ("all", everyone), ("team", team.probabilities(test)))
         ]
         members = "all" if len(team.members) == len(val) else ", ".join(team.members)
+        truth = answers("test", dataset, test_ids, everyone).reference
         rows.append(
             [dataset.name, f"{team.n} / {len(test_ids)}"]
             + [with_interval(arm["macro_f1"]) for arm in found]
             + [number(arm["ece"]["value"]) for arm in found]
+            + [
+                coverage(
+                    team.probabilities(val), val_answers.reference, team.probabilities(test), truth
+                )
+            ]
             + [members]
         )
         sums.append([arm["macro_f1"]["value"] for arm in found] + [arm["ece"]["value"] for arm in found])
-    rows.append(["mean", "", *(number(float(value)) for value in np.mean(sums, axis=0)), ""])
+    rows.append(["mean", "", *(number(float(value)) for value in np.mean(sums, axis=0)), "", ""])
     head = ["set", "n val / test", "best specialist", "mean of all", "team"]
-    print(table([*head, "ECE best", "ECE all", "ECE team", "team's members"], rows))
+    print(table([*head, "ECE best", "ECE all", "ECE team", "sets: held of stated", "members"], rows))
 
 
 if __name__ == "__main__":

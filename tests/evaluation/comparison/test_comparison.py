@@ -7,13 +7,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from gsco.cases import Dataset, load_dataset
 from gsco.cli import main
+from gsco.collaboration import Temperature
 from gsco.errors import ModelError
 from gsco.evaluation import metrics as m
 from gsco.evaluation.comparison import compare_specialists, evaluate_specialist
@@ -21,6 +22,7 @@ from gsco.evaluation.comparison.answers import ask, load_contestants
 from gsco.evaluation.comparison.compare import Comparison
 from gsco.evaluation.report.comparison import render_comparison
 from gsco.specialists import load_specialist
+from gsco.specialists.conformal import ConformalSets
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,27 @@ def test_the_team_is_the_calibrated_mean_of_its_members(
     assert compared.result["team"]["macro_f1"]["value"] == pytest.approx(
         m.macro_f1(truth, mean.argmax(axis=1), mean.shape[1]), abs=1e-5
     )
+
+
+def test_the_teams_label_sets_are_fitted_on_validation_and_judged_on_test(
+    compared: Comparison, specialists: Path, phantoms: Dataset, feature_cache: Path
+) -> None:
+    names = compared.result["team"]["members"]
+    members = [load_specialist(specialists / name, cache=feature_cache) for name in names]
+    temperature = compared.result["choice"]["temperature"]
+
+    def answered(split: Literal["val", "test"]) -> tuple[Any, Any]:
+        cases = [case for case in phantoms.split(split) if case.label is not None]
+        mean = np.mean([each.predict([case.image for case in cases]) for each in members], axis=0)
+        return Temperature(temperature, 0).apply(mean), np.asarray(phantoms.targets(cases))
+
+    made, (p, truth) = ConformalSets.fit(*answered("val")), answered("test")
+    inside = made.sets(p)
+    found = compared.result["sets"]["team"]
+    assert found["stated"] == pytest.approx(made.coverage, abs=1e-5)
+    assert found["coverage"] == pytest.approx(inside[np.arange(len(p)), truth].mean(), abs=1e-5)
+    assert found["mean_size"] == pytest.approx(inside.sum(axis=1).mean(), abs=1e-5)
+    assert set(compared.result["sets"]) == {*compared.result["specialists"], "team"}
 
 
 def test_agreement_and_common_errors(compared: Comparison) -> None:

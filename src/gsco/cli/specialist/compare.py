@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -68,6 +69,17 @@ def compare(
         _show(stdout(), found, out)
 
 
+def _sets_line(result: Mapping[str, Any]) -> list[str]:
+    """What the team's label sets state and hold; nothing where there are none."""
+    sets = result["sets"].get("team")
+    if sets is None:
+        return []
+    return [
+        f"label sets of the team: stated to hold the true option in {100 * sets['stated']:.1f} % of cases, "
+        f"they hold it in {100 * sets['coverage']:.1f} %, with {sets['mean_size']:.2f} options on average."
+    ]
+
+
 def _show(console: object, found: Comparison, out: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -107,6 +119,7 @@ def _show(console: object, found: Comparison, out: Path | None) -> None:
     for line in (
         *result["notes"],
         *([f"team: {', '.join(members)}. {result['choice']['reason']}"] if members else []),
+        *_sets_line(result),
     ):
         console.print(line, markup=False, highlight=False)
     if out is not None:

@@ -20,6 +20,7 @@ from gsco.evaluation.data import fingerprint
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter
 from gsco.specialists.calibration import fit_thresholds
+from gsco.specialists.conformal import ConformalSets
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,14 @@ class Chosen:
             case with the best mean average precision, since thresholds were fitted on the same cases.
         thresholds: of ``team`` and ``mean of all``, above which each label is said; empty where a case has
             one label.
+        sets: how label sets of ``team`` and of each specialist are made; empty where a case may have several
+            labels.
     """
 
     team: Team | None = None
     best: str | None = None
     thresholds: Mapping[str, Floats] = field(default_factory=dict)
+    sets: Mapping[str, ConformalSets] = field(default_factory=dict)
 
 
 def choose(dataset: Dataset, val: Sequence[Case], spoken: Mapping[str, Floats]) -> Chosen:
@@ -46,7 +50,12 @@ def choose(dataset: Dataset, val: Sequence[Case], spoken: Mapping[str, Floats]) 
     truth = dataset.truth(val)
     team = choose_team(spoken, truth, [case.cluster for case in val])
     if not dataset.task.multi_label:
-        return Chosen(team, max(spoken, key=lambda name: _single_merit(truth, spoken[name])))
+        answers = {**spoken, "team": team.probabilities(spoken)}
+        return Chosen(
+            team,
+            max(spoken, key=lambda name: _single_merit(truth, spoken[name])),
+            sets={name: ConformalSets.fit(p, truth) for name, p in answers.items()},
+        )
     together = {"team": team.probabilities(spoken), "mean of all": mean_of(spoken.values())}
     return Chosen(
         team,

@@ -31,7 +31,9 @@ from gsco.evaluation.comparison.figures import Answers, as_answers, by_key, comp
 from gsco.evaluation.data import fingerprint
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter, Silent
+from gsco.evaluation.selective import set_figures
 from gsco.evaluation.summary import rounded
+from gsco.specialists.conformal import ConformalSets
 
 Row = dict[str, Any]
 _TEAM, _EVERYONE = "team", "mean of all"
@@ -206,18 +208,30 @@ def _figures(
         "choice": None,
         "thresholds": {name: by_key(task.keys, values) for name, values in thresholds.items()},
         "comparisons": [],
+        "sets": {
+            name: _held(made, spoken[name], truth) for name, made in chosen.sets.items() if name in spoken
+        },
         "agreement": _agreement(answers),
     }
     if chosen.team is not None and chosen.best is not None:
         together = answered(_TEAM, chosen.team.probabilities(spoken))
         out["team"] = {"members": list(chosen.team.members), **judged(together)}
         out["choice"] = _choice(chosen.team)
+        if _TEAM in chosen.sets:
+            out["sets"][_TEAM] = _held(chosen.sets[_TEAM], chosen.team.probabilities(spoken), truth)
         others = (("best_specialist", answers[chosen.best]), ("mean_of_all", everyone))
         for name, other in others:
             difference = compare_macro_f1(together, other, n_resamples=n_resamples, seed=seed)
             out["comparisons"].append({"a": "team", "b": name, "metric": "macro_f1", **difference})
         answers["team"] = together
     return out, answers
+
+
+def _held(made: ConformalSets, probabilities: Floats, truth: NDArray[np.int64]) -> Row:
+    """What the label sets state and what they hold; see `set_figures`."""
+    found = set_figures(made.sets(probabilities), truth)
+    del found["per_class"]
+    return {"stated": made.coverage, "threshold": made.threshold, **found}
 
 
 def _choice(team: Team) -> Row:

@@ -47,6 +47,7 @@ def render_comparison(comparison: Comparison) -> str:
         recalls=[] if result["multi_label"] else _recalls(result),
         grids=_grids(result) if result["multi_label"] else [],
         curves=_curves(comparison),
+        sets=_sets(result),
         embeddings=_embeddings(result),
         costs=[_cost(name, about, timing.get(name)) for name, about in result["about"].items()],
         timed=next(iter(timing.values()), None),
@@ -182,6 +183,23 @@ def _curves(comparison: Comparison) -> list[Row]:
             svg = charts.reliability(bins, label, stated)
             out.append({"name": label, "team": name == "team", "svg": svg, "ece": figures["ece"]})
     return out
+
+
+def _sets(result: Mapping[str, Any]) -> list[Row]:
+    """What each one's label sets state and hold, the team first."""
+    found: dict[str, Row] = dict(result["sets"])
+    first = [("the team", found.pop("team"))] if "team" in found else []
+    rows = [*first, *found.items()]
+    return [
+        {
+            "name": name,
+            "stated": f"{100 * row['stated']:.1f}",
+            "held": f"{100 * row['coverage']:.1f}",
+            "size": wording.number(row["mean_size"], 2),
+            "single": f"{100 * row['single']:.0f}",
+        }
+        for name, row in rows
+    ]
 
 
 def _embeddings(result: Mapping[str, Any]) -> Row | None:
