@@ -196,7 +196,6 @@ def _sets(result: Mapping[str, Any]) -> list[Row]:
             "stated": f"{100 * row['stated']:.1f}",
             "held": f"{100 * row['coverage']:.1f}",
             "size": wording.number(row["mean_size"], 2),
-            "single": f"{100 * row['single']:.0f}",
         }
         for name, row in rows
     ]
