@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -78,6 +79,12 @@ def test_finished_folds_are_not_repeated(dataset: Dataset, backbone_folder: Path
     np.testing.assert_array_equal(out_of_fold(recipe, dataset, folds=2, cache=tmp_path), first)
     out_of_fold(recipe, dataset, folds=2, seed=1, cache=tmp_path)  # another seed is another question
     assert len(list((tmp_path / "folds").glob("*.npy"))) == 4
+    torch.set_num_threads(2)  # and so are other last digits
+    try:
+        out_of_fold(recipe, dataset, folds=2, cache=tmp_path)
+    finally:
+        torch.set_num_threads(1)
+    assert len(list((tmp_path / "folds").glob("*.npy"))) == 6
 
 
 def test_another_picture_under_the_same_name_is_asked_about_again(

@@ -20,7 +20,8 @@ from gsco.specialists.folds import deal, fold_specialist, whole
 from gsco.specialists.heads import FeatureSpecialist
 from gsco.specialists.trained import Fields, Tensors, TrainedSpecialist, TrainingJob
 
-_LEAST = 1e-12
+LEAST = 1e-12
+"""The least probability, so that its logarithm is finite."""
 
 
 class BaggedSpecialist(TrainedSpecialist):
@@ -66,7 +67,7 @@ class BaggedSpecialist(TrainedSpecialist):
             member.calibrated(np.asarray(own, dtype=np.float64))
             for member, own in zip(self.members, logits, strict=True)
         ]
-        mean: NDArray[np.float64] = np.clip(np.mean(said, axis=0), _LEAST, 1 - _LEAST)
+        mean: NDArray[np.float64] = np.clip(np.mean(said, axis=0), LEAST, 1 - LEAST)
         logs: NDArray[np.float64] = np.log(mean)
         return logs - np.log1p(-mean) if self.multi_label else logs
 

@@ -8,7 +8,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,22 +133,18 @@ class Fold:
 def deal(recipe: str, job: TrainingJob, folds: int) -> list[Fold]:
     """The folds of a job's training cases; see `grouped_folds`, by the job's seed."""
     assigned = grouped_folds(strata(job.train_targets), units_of(job.train), folds=folds, seed=job.seed)
-    start = _starting_point(recipe)
-    out = []
+    start, out = _starting_point(recipe), []
     for number in range(folds):
         held = np.flatnonzero(assigned == number)
         rest = tuple(case for case, fold in zip(job.train, assigned, strict=True) if fold != number)
-        identity = _identity(recipe, start, job.key(rest), [job.train[row] for row in held])
-        tag = f"fold {number + 1}/{folds}"
-        out.append(Fold(held, job.with_train(rest, tag=tag), job.cache / "folds" / identity))
+        part = job.with_train(rest, tag=f"fold {number + 1}/{folds}")
+        out.append(Fold(held, part, _kept(recipe, start, part, [job.train[row] for row in held])))
     return out
 
 
 def whole(recipe: str, job: TrainingJob) -> Fold:
     """The training that holds nothing back."""
-    identity = _identity(recipe, _starting_point(recipe), job.key(), ())
-    nothing = np.zeros(0, dtype=np.int64)
-    return Fold(nothing, job, job.cache / "folds" / identity)
+    return Fold(np.zeros(0, dtype=np.int64), job, _kept(recipe, _starting_point(recipe), job, ()))
 
 
 def fold_specialist(recipe: str, fold: Fold) -> TrainedSpecialist:
@@ -188,11 +184,17 @@ def _starting_point(recipe: str) -> str:
     return weights_mark(model) if learned else "random"
 
 
-def _identity(recipe: str, start: str, job_key: str, held: Sequence[Case]) -> str:
-    """Hash of what decides the answers about `held`: who gives them, and the content of the images."""
+def _kept(recipe: str, start: str, job: TrainingJob, held: Sequence[Case]) -> Path:
+    """Folder named by a hash of all that decides the answers about `held`, to the last digit."""
+    import torch
+
+    from gsco import __version__
+
     content = [key.hex() for key in image_keys([case.image for case in held])]
-    text = json.dumps([recipe, start, job_key, [case.id for case in held], content])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    machine = asdict(replace(job.machine, rank=0))  # all processes of one training share what they leave
+    by = [__version__, torch.__version__, torch.get_num_threads(), machine]
+    text = json.dumps([recipe, start, job.key(), [case.id for case in held], content, by])
+    return job.cache / "folds" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float64] | None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from gsco.errors import ModelError
 from gsco.specialists.backbones import Backbone, as_maps, pad_to
-from gsco.specialists.bagged import BaggedSpecialist
+from gsco.specialists.bagged import LEAST, BaggedSpecialist
 from gsco.specialists.epochs_head import EpochsHead
 from gsco.specialists.knn import NearestNeighbours
 from gsco.specialists.linear import LinearProbe
@@ -27,7 +27,7 @@ from gsco.specialists.runtimes import require
 from gsco.specialists.trained import TrainedSpecialist
 
 _OPSET = 17
-_LEAST = 1e-12
+_NEXT_TO_ONE = 1 - 1e-7  # in single precision
 
 
 class Graph(nn.Module):
@@ -159,7 +159,7 @@ class _Joined(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = [member(x) / at for member, at in zip(self.members, self.temperatures, strict=True)]
         said = [torch.sigmoid(own) if self.multi_label else torch.softmax(own, dim=1) for own in logits]
-        mean = torch.stack(said).mean(dim=0).clamp(_LEAST, 1 - 1e-7)
+        mean = torch.stack(said).mean(dim=0).clamp(LEAST, _NEXT_TO_ONE)
         return torch.logit(mean) if self.multi_label else torch.log(mean)
 
 
