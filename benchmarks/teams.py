@@ -119,11 +119,7 @@ def main() -> None:
             [dataset.name, f"{team.n} / {len(test_ids)}"]
             + [with_interval(arm["macro_f1"]) for arm in found]
             + [number(arm["ece"]["value"]) for arm in found]
-            + [
-                coverage(
-                    team.probabilities(val), val_answers.reference, team.probabilities(test), truth
-                )
-            ]
+            + [coverage(team.probabilities(val), val_answers.reference, team.probabilities(test), truth)]
             + [members]
         )
         sums.append([arm["macro_f1"]["value"] for arm in found] + [arm["ece"]["value"] for arm in found])
