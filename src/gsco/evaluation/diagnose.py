@@ -282,7 +282,7 @@ def _weights(arbiter: Arbiter, heard: str) -> dict[str, float]:
 
 
 def _specialists(folder: RunFolder, config: RunConfig, cache: Path) -> list[Specialist]:
-    from gsco.specialists.registry import load_specialist
+    from gsco.specialists.loading import load_specialist
 
     names = [safe_name(recipe) for recipe in config.specialists]
     return [load_specialist(folder.specialists / name, cache=cache, runtime="pytorch") for name in names]

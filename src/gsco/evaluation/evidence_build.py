@@ -255,7 +255,7 @@ def _opinions(
     means: _Means, dataset: Dataset, taught: Dataset, asked: Asked, settings: _Settings
 ) -> dict[Split, list[Opinion]]:
     """What one specialist says about each case of each split, and how reliable that is."""
-    from gsco.specialists.registry import load_specialist
+    from gsco.specialists.loading import load_specialist
 
     keys, train = dataset.task.keys, known_cases(dataset, "train")
     if asked.folder is None:

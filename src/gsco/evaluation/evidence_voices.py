@@ -79,7 +79,8 @@ def resolve(
 
 
 def _one(given: Path | str, options: tuple[str, ...], unseen: Collection[str]) -> Asked:
-    from gsco.specialists.registry import read_config, safe_name
+    from gsco.specialists.loading import read_config
+    from gsco.specialists.registry import safe_name
 
     folder = expanded(given)
     if not folder.is_dir():

@@ -191,7 +191,8 @@ def trained(
     means: Means, dataset: Dataset, recipe: str, *, seed: int, quick: bool, folds: int = 0
 ) -> Specialist:
     """The folder's specialist of that recipe, trained unless it is there."""
-    from gsco.specialists.registry import load_specialist, train_specialist
+    from gsco.specialists.loading import load_specialist
+    from gsco.specialists.registry import train_specialist
 
     folder = means.folder.specialists / safe_name(recipe)
     if not (folder / "config.json").is_file():

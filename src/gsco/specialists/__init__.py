@@ -13,13 +13,8 @@ if TYPE_CHECKING:
     from gsco.specialists.features import extract
     from gsco.specialists.folds import grouped_folds, out_of_fold
     from gsco.specialists.heatmaps import Heatmap, heatmap
-    from gsco.specialists.registry import (
-        DEFAULT_TEAM,
-        RECIPES,
-        Recipe,
-        load_specialist,
-        train_specialist,
-    )
+    from gsco.specialists.loading import load_specialist
+    from gsco.specialists.registry import DEFAULT_TEAM, RECIPES, Recipe, train_specialist
     from gsco.specialists.trained import TrainedSpecialist
 
 _LAZY = {
@@ -34,7 +29,7 @@ _LAZY = {
     "grouped_folds": "folds",
     "heatmap": "heatmaps",
     "load_backbone": "backbones",
-    "load_specialist": "registry",
+    "load_specialist": "loading",
     "out_of_fold": "folds",
     "train_specialist": "registry",
 }

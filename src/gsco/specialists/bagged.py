@@ -85,7 +85,7 @@ class BaggedSpecialist(TrainedSpecialist):
     def _restore(
         cls, base: Fields, config: Fields, tensors: Tensors, cache: Path | None
     ) -> TrainedSpecialist:
-        from gsco.specialists.registry import restored
+        from gsco.specialists.loading import restored
 
         members = []
         for number, own in enumerate(config["members"]):

@@ -211,7 +211,7 @@ def _saving(
     load: Callable[[Path], Specialist] | None,
 ) -> Iterator[Finding]:
     """A folder that holds all, and nothing beside it, and answers alike when it is read."""
-    from gsco.specialists.registry import load_specialist
+    from gsco.specialists.loading import load_specialist
 
     inner = folder / "saved"
     around = {path for place in (folder, Path.cwd()) for path in place.iterdir()}

@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,8 @@ def whole(recipe: str, job: TrainingJob) -> Fold:
 
 def fold_specialist(recipe: str, fold: Fold) -> TrainedSpecialist:
     """The specialist of a fold, trained unless the cache has it."""
-    from gsco.specialists.registry import fit_specialist, load_specialist
+    from gsco.specialists.loading import load_specialist
+    from gsco.specialists.registry import fit_specialist
 
     if (fold.kept / "config.json").is_file():
         with contextlib.suppress(ModelError):  # damage costs time, not correctness
@@ -188,11 +190,9 @@ def _kept(recipe: str, start: str, job: TrainingJob, held: Sequence[Case]) -> Pa
     """Folder named by a hash of all that decides the answers about `held`, to the last digit."""
     import torch
 
-    from gsco import __version__
-
     content = [key.hex() for key in image_keys([case.image for case in held])]
     machine = asdict(replace(job.machine, rank=0))  # all processes of one training share what they leave
-    by = [__version__, torch.__version__, torch.get_num_threads(), machine]
+    by = [version("gsco"), torch.__version__, torch.get_num_threads(), machine]
     text = json.dumps([recipe, start, job.key(), [case.id for case in held], content, by])
     return job.cache / "folds" / hashlib.sha256(text.encode()).hexdigest()[:32]
 

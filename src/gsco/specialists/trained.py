@@ -319,7 +319,7 @@ class TrainedSpecialist(ABC):
         Raises:
             ModelError: missing, damaged, or of another kind.
         """
-        from gsco.specialists.registry import load_specialist
+        from gsco.specialists.loading import load_specialist
 
         specialist = load_specialist(folder, cache=cache)
         if not isinstance(specialist, cls):
