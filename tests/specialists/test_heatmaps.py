@@ -25,11 +25,14 @@ SAM = {"img_size": 64, "depth": 2, "embed_dim": 64, "num_heads": 2, "global_attn
 TINY = {"embed_dim": 64, "depth": 3, "num_heads": 2}
 FAMILIES: list[tuple[str, int, dict[str, Any], str, int]] = [
     # architecture, size, arguments, the module whose maps are shown, their side
-    ("resnet18", 128, {}, "layer4", 4),
-    ("resnet18", 64, {}, "layer3", 4),  # the last maps are 2 x 2 here
-    ("densenet121", 128, {}, "features", 4),
-    ("test_efficientnet", 128, {}, "bn2", 4),
-    ("vgg11", 128, {"mlp_ratio": 0.02}, "features", 4),
+    ("resnet18", 224, {}, "layer4", 7),
+    ("resnet18", 128, {}, "layer3", 8),  # the last maps are 4 x 4 here
+    ("resnet18", 64, {}, "layer2", 8),
+    ("densenet121", 224, {}, "features", 7),
+    ("densenet121", 128, {}, "features.transition3.conv", 8),
+    ("test_efficientnet", 128, {}, "blocks.4.0.bn1", 8),
+    ("tf_efficientnet_lite0", 112, {}, "blocks.5.0.bn1", 7),
+    ("vgg11", 128, {"mlp_ratio": 0.02}, "features.19", 8),
     ("vit_tiny_patch16_224", 96, {"img_size": 96, **TINY}, "blocks.2.norm1", 6),
     ("vit_base_patch16_clip_224", 64, {"img_size": 64, **TINY}, "blocks.2.norm1", 4),
     ("eva02_base_patch16_clip_224", 64, {"img_size": 64, **TINY}, "blocks.2.norm1", 4),

@@ -18,8 +18,12 @@ from torch import nn
 
 from gsco.errors import ModelError
 
-LEAST_SIDE = 4
-"""Maps of fewer positions a side say too little; earlier ones are taken, where the network has any."""
+LEAST_SIDE = 6
+"""Maps of fewer positions a side say too little; earlier ones are taken, where the network has any.
+
+Of 4, 6 and 8 the one whose maps lie most on what phantoms show (`benchmarks/heatmaps.py`, other phantoms)."""
+LEAST_SIDE_OF_PATCHES = 4
+"""The same of transformers, whose maps keep one side: a larger one would be a padded window."""
 
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
@@ -124,7 +128,8 @@ class GradCAM:
                 f"{type(self.model).__name__} has no feature maps on which its answer depends",
                 remedy="Explain a convolutional network or a vision transformer.",
             )
-        least = min(LEAST_SIDE, max(side for _, side in alive))
+        wanted = LEAST_SIDE_OF_PATCHES if hasattr(self.model, "patch_embed") else LEAST_SIDE
+        least = min(wanted, max(side for _, side in alive))
         return [name for name, side in alive if side >= least][-1]
 
     def _token_shape(self, pixels: torch.Tensor) -> tuple[int, ...] | None:
