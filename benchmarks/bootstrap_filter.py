@@ -21,8 +21,8 @@ from pathlib import Path
 from corrupted_reports import KINDS, Corrupter, Sample, Spoken, sample_of
 from gsco.bootstrapping.checks import BETWEEN, Known, judge
 from gsco.bootstrapping.duplicates import Seen
-from gsco.bootstrapping.parts import Report, parse_report
 from gsco.bootstrapping.vocabulary import vocabulary_of
+from gsco.cases.reports import Report, parse_report
 
 NORMAL = "No Finding"
 MESH = {  # heading of MeSH as Open-i indexes it → label of ChestX-ray14

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from gsco.bootstrapping.checks import Known, judge
-from gsco.bootstrapping.parts import Report, parse_report
-from gsco.bootstrapping.prompts import Told, make_prompt, pupil_question
+from gsco.bootstrapping.prompts import Told, make_prompt
 from gsco.bootstrapping.rounds import bootstrap
 from gsco.bootstrapping.subjects import Settings
 from gsco.bootstrapping.vocabulary import vocabulary
 from gsco.cases import Case, Dataset, load_dataset
+from gsco.cases.reports import Report, parse_report, report_question
 from gsco.collaboration import Evidence
 from gsco.collaboration.templates import TEMPLATES
 from gsco.disk import dump_json, write_atomic
@@ -169,7 +169,7 @@ def _judged(adapter: Path, dataset: Dataset, limit: int | None, seed: int) -> di
 
 def _reports(model: Generalist, cases: Sequence[Case], dataset: Dataset, seed: int) -> list[str]:
     requests = [
-        Request(pupil_question(dataset.task.modality, case_id=case.id, seed=seed), case.image)
+        Request(report_question(dataset.task.modality, case_id=case.id, seed=seed), case.image)
         for case in cases
     ]
     return model.generate(requests, max_new_tokens=120)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gsco.bootstrapping.checks import Known
-from gsco.bootstrapping.parts import Report, parse_report
+from gsco.cases.reports import Report, parse_report
 
 KINDS = (
     "label_swapped",

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from gsco.bootstrapping.checks import BETWEEN, CHECKS, Known, judge
 from gsco.bootstrapping.page import REASONS
-from gsco.bootstrapping.parts import Report, parse_report
 from gsco.bootstrapping.selection import agree, select
 from gsco.bootstrapping.vocabulary import vocabulary_of
+from gsco.cases.reports import Report, parse_report
 
 WORDS = vocabulary_of(["Effusion", "Pneumonia", "Cardiomegaly", "No Finding"])
 EFFUSION = Known(("Effusion",), {"Effusion": "left"})

@@ -126,6 +126,34 @@ def test_records_of_a_file_are_mixed_in_and_show_nothing_that_is_held_back() -> 
     assert {record.kind for record in without} == {"see"}
 
 
+def test_an_image_is_reported_as_its_dataset_reports_it_unless_it_is_held_back() -> None:
+    data = dataset()
+    train = [case for case in data.split("train") if case.label is not None]
+    _, to_hear = held_back(train)
+    told = [
+        Case(
+            case.id,
+            case.images,
+            (),
+            case.split,
+            report=f"FINDINGS: Mass {i}. IMPRESSION: It." if i else "It.",
+        )
+        for i, case in enumerate(data.cases)
+    ]
+    reported = Dataset("reported", Task("report", "breast ultrasound"), tuple(told), Path())
+    shares = Shares(mixture={"see": 0.5, "report": 0.5})
+    made = make_records([data, reported], n=120, seed=2, shares=shares)
+    reports = [record for record in made if record.kind == "report"]
+    assert 40 < len(reports) < 80
+    wanted = {c.image for c in train} - {c.image for c in to_hear} - {data.cases[0].image}
+    assert {r.image for r in reports} == wanted
+    said = {case.image: f"Findings: Mass {i}.\nImpression: It." for i, case in enumerate(told)}
+    for record in reports:
+        assert record.image and record.answer == said[record.image]
+        assert "breast ultrasound" in record.prompt and record.source == "reported"
+    assert {r.kind for r in make_records([data], n=20, seed=2, shares=shares)} == {"see"}
+
+
 def test_a_confirming_record_asks_for_one_option_and_is_true() -> None:
     truth = {case.image: case.label for case in dataset()}
     groups = {"b": SYNONYMS["benign"], "m": SYNONYMS["malignant"], "n": SYNONYMS["normal"]}

@@ -22,6 +22,7 @@ TINY = """
 sources:
   - {phantoms: 60}
   - {phantoms: 60, task: vqa}
+  - {phantoms: 60, task: report}
   - {records: boot.jsonl}
 specialists: [knn]
 eye: {images: 12, settings: {epochs: 1, batch_size: 4}}
@@ -34,7 +35,7 @@ stages:
   - name: second
     records: 4
     seed: 1
-    mixture: {given: 1.0}
+    mixture: {given: 0.5, report: 0.5}
     settings: {views: 1, batch_size: 4}
   - name: beside
     after: first
@@ -68,7 +69,8 @@ def test_the_command_makes_a_generalist(tmp_path: Path) -> None:
     for name, matrix in mean.items():
         both = (second[name].float() + beside[name].float()) / 2
         torch.testing.assert_close(matrix, both.to(matrix.dtype))
-    assert facts["stages"][1]["records_by_kind_and_source"] == {"given:made": 4}
+    counted = facts["stages"][1]["records_by_kind_and_source"]
+    assert set(counted) == {"given:made", "report:phantom_cxr"} and sum(counted.values()) == 4
     assert len(facts["eye"]["history"]) == 1
     assert len({stage["eye_sha256"] for stage in facts["stages"]}) == 1
     assert any("vision_tower" in name for name in mean)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from gsco.bootstrapping.assertion import Mention, find_mentions, sentences, status_at
 from gsco.bootstrapping.facts import PLACEHOLDER, find_facts
-from gsco.bootstrapping.parts import Report
 from gsco.bootstrapping.sides import disagree, sides_in
 from gsco.bootstrapping.vocabulary import NORMAL_ACUTE, NORMAL_PART, NORMAL_WHOLE, OptionTerms, Vocabulary
+from gsco.cases.reports import Report
 
 SHORTEST, LONGEST = 6, 300
 """Words in both parts together."""

@@ -100,13 +100,6 @@ TEMPLATES: Mapping[str, Callable[[Told, random.Random], str]] = {
 }
 """Prompt templates by name: what is told, and a source of wording."""
 
-_QUESTIONS = (
-    "Write a report of this {modality} with findings and impression.",
-    "Describe the findings in this {modality} and give your impression.",
-    "What does this {modality} show? Report findings and impression.",
-    "Please report this {modality}: findings first, then the impression.",
-)
-
 
 def check_template(name: str) -> str:
     """The name, or UserError where there is no such template."""
@@ -119,9 +112,3 @@ def make_prompt(template: str, told: Told, *, case_id: str, variant: int, seed: 
     """A generator's prompt. Its wording depends on case, variant and seed, and on nothing else."""
     rng = random.Random(f"{seed}:{template}:{variant}:{case_id}")
     return TEMPLATES[template](told, rng)
-
-
-def pupil_question(modality: str, *, case_id: str, seed: int) -> str:
-    """What the training record asks: it tells no label."""
-    rng = random.Random(f"{seed}:question:{case_id}")
-    return rng.choice(_QUESTIONS).format(modality=modality)

@@ -20,12 +20,12 @@ from typing import Any
 
 from gsco.bootstrapping.drafting import draft_prompt, write_drafts
 from gsco.bootstrapping.duplicates import Seen
-from gsco.bootstrapping.prompts import pupil_question
 from gsco.bootstrapping.selection import Verdict, select
 from gsco.bootstrapping.subjects import Settings, Subject, subjects
 from gsco.bootstrapping.vocabulary import Vocabulary
 from gsco.cases.case import Dataset
 from gsco.cases.conversations import IMAGE_TAG, read_conversations, write_conversations
+from gsco.cases.reports import report_question
 from gsco.disk import write_atomic
 from gsco.errors import RunError, UserError
 from gsco.evaluation.progress import Reporter, Silent
@@ -172,7 +172,7 @@ def _record(
 ) -> dict[str, Any]:
     """An accepted report in training format; its question tells no label."""
     case = subject.case
-    question = pupil_question(subject.told.modality, case_id=case.id, seed=settings.seed)
+    question = report_question(subject.told.modality, case_id=case.id, seed=settings.seed)
     return {
         "id": f"{dataset.name}:{case.id}#{number}.{verdict.draft['draft']}",
         "kind": "report",

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from gsco.bootstrapping.checks import Finding, Known, judge, read
 from gsco.bootstrapping.duplicates import Seen
-from gsco.bootstrapping.parts import Report, parse_report
 from gsco.bootstrapping.sides import disagree
 from gsco.bootstrapping.vocabulary import Vocabulary
+from gsco.cases.reports import Report, parse_report
 
 Outcome = Literal["accepted", "spare", "rejected"]
 

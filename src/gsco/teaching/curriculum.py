@@ -1,6 +1,6 @@
 """Training records for a generalist, in InternVL conversation form, made from datasets.
 
-Eight kinds of record, mixed as a stage of the recipe says (`Shares`):
+Nine kinds of record, mixed as a stage of the recipe says (`Shares`):
 
 ``see``      a training case without evidence: learn to look
 ``hear``     a training case with evidence (out-of-fold where given, else simulated): learn when to trust it;
@@ -15,8 +15,9 @@ Eight kinds of record, mixed as a stage of the recipe says (`Shares`):
              without an image
 ``ask``      closed questions of a VQA dataset
 ``confirm``  a training case without evidence, and one of its options: is it that, yes or no
-``given``    a record from a file, as it stands: reports of `gsco bootstrap`, for example; none about a case
-             that is heard about
+``report``   a training image and its own report, asked for without a hint: learn to say what is there
+``given``    a record from a file, as it stands: reports of `gsco bootstrap`, for example; like
+             those of ``report``, none about a case that is heard about
 
 Options come in random order under varied names. Evidence about a training case must be out-of-fold: a
 specialist never speaks about an image it was trained on, or the generalist would learn to copy it.
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset
+from gsco.cases.reports import parse_report, report_question
 from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import ask_closed
@@ -80,7 +82,7 @@ def make_records(
     """Draw `n` records from the training splits of `datasets`.
 
     Args:
-        datasets: closed single-label diagnosis datasets, and VQA datasets.
+        datasets: closed single-label diagnosis datasets, VQA datasets, and datasets of reports in two parts.
         n: number of records.
         seed: the same seed gives the same records.
         evidence: out-of-fold evidence, dataset name -> case id -> evidence; simulated where there is none.
@@ -110,6 +112,14 @@ def make_records(
     kinds = dict(shares.mixture)
     if not questions:
         kinds.pop("ask", None)
+    reports = [
+        (weight, _endless(rng, kept))
+        for d, weight in weighed
+        if d.task.kind == "report" and (kept := _shown(_reports(d, seed), held))
+    ]
+    if not reports:
+        kinds.pop("report", None)
+    of_reports = _normalised([weight for weight, _ in reports])
     files = [(weight, _endless(rng, kept)) for weight, found in given if (kept := _shown(found, held))]
     if not files:
         kinds.pop("given", None)
@@ -125,8 +135,9 @@ def make_records(
             _, source, closed = questions[int(rng.choice(len(questions), p=of_question))]
             out.append(_ask(rng, identity, source, closed[int(rng.integers(len(closed)))]))
             continue
-        if kind == "given":
-            _, records = files[int(rng.choice(len(files), p=of_file))]
+        if kind in ("given", "report"):
+            drawn, of_drawn = (files, of_file) if kind == "given" else (reports, of_reports)
+            _, records = drawn[int(rng.choice(len(drawn), p=of_drawn))]
             out.append(replace(next(records), id=identity, kind=kind))
             continue
         dataset = known[int(rng.choice(len(known), p=of_dataset))]
@@ -164,6 +175,17 @@ def make_records(
 def _shown(records: Sequence[Record], held: Collection[Path]) -> list[Record]:
     """Those that are about no image that is held back."""
     return [r for r in records if r.image is None or r.image.path.resolve() not in held]
+
+
+def _reports(dataset: Dataset, seed: int) -> list[Record]:
+    """A record of each training case whose report has both parts."""
+    out = []
+    for case in dataset.split("train"):
+        report = parse_report(case.report or "")
+        if report.whole:
+            question = report_question(dataset.task.modality, case_id=case.id, seed=seed)
+            out.append(Record(case.id, "report", dataset.name, case.image, question, report.text))
+    return out
 
 
 def _heard(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Number = TypeVar("Number", bound=float)
 
-KINDS = ("see", "hear", "doubt", "foreign", "blank", "ask", "confirm", "given")
+KINDS = ("see", "hear", "doubt", "foreign", "blank", "ask", "confirm", "report", "given")
 MIXTURE: dict[str, float] = {"see": 0.36, "hear": 0.3, "doubt": 0.04, "foreign": 0.27, "ask": 0.03}
 ARMS: dict[str, float] = {"moed": 0.3, "rad": 0.3, "gsco": 0.4}
 

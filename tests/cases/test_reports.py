@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsco.bootstrapping.parts import Report, parse_report
+from gsco.cases.reports import Report, parse_report
 
 LINE = st.text(st.characters(whitelist_categories=("Ll", "Lu", "Nd"), whitelist_characters=" ,-"), min_size=1)
 PLAIN = LINE.map(str.strip).filter(

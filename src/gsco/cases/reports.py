@@ -1,7 +1,8 @@
-"""A report in two parts: what is seen (findings), and what it means (impression)."""
+"""A report in two parts: what is seen (findings), what it means (impression); and how one is asked for."""
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import dataclass
 
@@ -11,6 +12,13 @@ _HEADING = re.compile(
     rf"(?im)^[ \t>#*_\-\d.)(]*(?P<name>{_FINDINGS}|{_IMPRESSION})[ \t*_]*(?::|(?=\n)|$)[ \t*_]*"
 )
 _INLINE = re.compile(rf"(?<=[.!?])[ \t]+(?P<name>{_FINDINGS}|{_IMPRESSION})[ \t]*:[ \t]*", re.IGNORECASE)
+
+_QUESTIONS = (
+    "Write a report of this {modality} with findings and impression.",
+    "Describe the findings in this {modality} and give your impression.",
+    "What does this {modality} show? Report findings and impression.",
+    "Please report this {modality}: findings first, then the impression.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +59,9 @@ def parse_report(text: str) -> Report:
         parts[kind].append(text[match.end() : stop].strip(" \t\n*_#"))
     findings, impression = (found[0] if len(found) == 1 else "" for found in parts.values())
     return Report(findings, impression)
+
+
+def report_question(modality: str, *, case_id: str, seed: int) -> str:
+    """A request for a report that tells no label; its wording depends on case and seed."""
+    rng = random.Random(f"{seed}:question:{case_id}")
+    return rng.choice(_QUESTIONS).format(modality=modality)
