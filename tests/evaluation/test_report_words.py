@@ -29,6 +29,11 @@ def test_the_verdict_claims_no_more_than_the_tests_allow(difference, low, high, 
     assert wording.outcome_text(row) == expected
 
 
+def test_what_the_bootstrap_drew_is_named() -> None:
+    assert wording.drawn_units({"n": 60, "n_clusters": 10}) == "patients or groups"
+    assert wording.drawn_units({"n": 60, "n_clusters": 60}) == "images"
+
+
 def test_the_verdict_in_one_sentence() -> None:
     row = {**ROW, "difference": 0.03, "low": -0.02, "high": 0.08, "p_value": 0.21, "p_holm": 0.42}
     arms = {

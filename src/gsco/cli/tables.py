@@ -53,11 +53,12 @@ def show_metrics(console: Console, result: RunResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from gsco.evaluation.report.wording import drawn_units
+
     metrics = result.metrics
     title = escape(f"{metrics['dataset']} · {metrics['split']} · n = {metrics['n']}")
-    table = Table(
-        title=title, title_justify="left", caption="95 % bootstrap intervals over patients", expand=False
-    )
+    drawn = f"95 % bootstrap intervals over {drawn_units(metrics)}"
+    table = Table(title=title, title_justify="left", caption=drawn, expand=False)
     table.add_column("arm", no_wrap=True)
     for name, heading in _COLUMNS:
         table.add_column(heading, justify="right", no_wrap=name == "macro_f1")

@@ -87,12 +87,13 @@ def _show(console: object, found: Comparison, out: Path | None) -> None:
 
     from gsco.cli.console import RESEARCH_ONLY
     from gsco.cli.tables import figure
-    from gsco.evaluation.report.wording import METRIC_NAMES
+    from gsco.evaluation.report.wording import METRIC_NAMES, drawn_units
 
     assert isinstance(console, Console)
     result, timing = found.result, found.timing
     title = escape(f"{result['dataset']} · {result['split']} · n = {result['n']}")
-    table = Table(title=title, title_justify="left", caption="95 % bootstrap intervals over patients")
+    drawn = f"95 % bootstrap intervals over {drawn_units(result)}"
+    table = Table(title=title, title_justify="left", caption=drawn)
     table.add_column("specialist", no_wrap=True)
     columns = _COLUMNS_OF_LABELS if result["multi_label"] else _COLUMNS
     for name in columns:

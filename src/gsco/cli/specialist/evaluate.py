@@ -62,12 +62,13 @@ def _show(console: object, found: Judgement) -> None:
 
     from gsco.cli.console import RESEARCH_ONLY
     from gsco.cli.tables import figure
-    from gsco.evaluation.report.wording import METRIC_NAMES
+    from gsco.evaluation.report.wording import METRIC_NAMES, drawn_units
 
     assert isinstance(console, Console)
     about = found.about
     title = escape(f"{about['specialist']} on {about['dataset']} · {about['split']} · n = {about['n']}")
-    table = Table(title=title, title_justify="left", caption="95 % bootstrap intervals over patients")
+    drawn = f"95 % bootstrap intervals over {drawn_units(about)}"
+    table = Table(title=title, title_justify="left", caption=drawn)
     table.add_column("figure")
     table.add_column("value", justify="right")
     names = {option["key"]: option["name"] for option in about["options"]}

@@ -21,6 +21,15 @@ METRIC_NAMES: dict[str, str] = {
 ALPHA = 0.05
 
 
+def drawn_units(result: Mapping[str, Any]) -> str:
+    """What the bootstrap of a result drew: ``patients or groups`` where cases share one, else ``images``.
+
+    Args:
+        result: with ``n`` cases and ``n_clusters`` units of resampling.
+    """
+    return "patients or groups" if result["n_clusters"] < result["n"] else "images"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """``0.8123`` → ``.812``; ``1.0`` → ``1.000``; None → an en dash."""
     if value is None:
