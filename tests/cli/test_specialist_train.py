@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,28 @@ def test_one_fold_is_refused_before_anything_is_trained(
     assert called("--data", phantom_folder, *way) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told == "gsco: one fold leaves nothing to train on. Ask for two folds or more."
+
+
+def test_a_figure_that_cannot_be_had_is_null_for_a_program_and_a_dash_for_a_person(
+    phantom_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "one_label_in_validation"
+    shutil.copytree(phantom_folder, data)
+    with (data / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    only = next(row["label"] for row in rows if row["split"] == "val")
+    for row in rows:
+        if row["split"] == "val" and row["label"] != only:
+            row["split"] = "train"
+    with (data / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    way = ("--data", data, "--recipe", "linear_probe", "--runtime", "pytorch")
+    assert called(*way, "--out", tmp_path / "a", "--json") == 0
+    said = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert said["validation"]["auc"] is None
+    assert said["validation"]["accuracy"] is not None
+    assert called(*way, "--out", tmp_path / "b") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "AUC" in line)
+    assert line.split()[-2] == "–"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -186,11 +187,14 @@ def _folder_name(dataset: str, name: str, size: int | None, seed: int) -> str:
 def _table(made: dict[str, TrainedSpecialist], best: str) -> Any:
     from rich.table import Table
 
+    from gsco.evaluation.report.wording import METRIC_NAMES
+
     table = Table("on validation", *made)
     figures = list(dict.fromkeys(key for specialist in made.values() for key in specialist.val_metrics))
     for key in figures:
         values = [specialist.val_metrics[key] for specialist in made.values()]
-        table.add_row(key, *(f"{value:.0f}" if key == "n" else f"{value:.3f}" for value in values))
+        shown = [f"{v:.0f}" if key == "n" else "–" if math.isnan(v) else f"{v:.3f}" for v in values]
+        table.add_row(METRIC_NAMES.get(key, key.replace("_", " ")), *shown)
     if len(made) > 1:
         table.add_row("kept", *("yes" if name == best else "" for name in made))
     return table
