@@ -126,6 +126,25 @@ def test_a_normal_chest_has_nothing_else_either() -> None:
     assert vocabulary_of(["benign", "normal"]).beyond == ()
 
 
+@pytest.mark.parametrize(
+    ("findings", "reason"),
+    [
+        ("An oval mass is present.", None),
+        ("No mass is seen.", "label_denied"),
+        ("There is no focal lesion.", "label_denied"),
+        ("The tissue is regular, without a mass.", "label_denied"),
+        ("An oval mass is present. No second mass is seen.", None),
+        ("An oval mass is present, without shadowing.", None),
+    ],
+)
+def test_what_is_benign_or_malignant_is_there(findings: str, reason: str | None) -> None:
+    words = vocabulary_of(["benign", "malignant", "normal"])
+    for label in ("benign", "malignant"):
+        report = Report(findings, f"{label.title()} mass.")
+        assert {f.code for f in judge(report, Known((label,)), words)} == ({reason} if reason else set())
+    assert not judge(Report("No mass is seen in the breast.", "Normal."), Known(("normal",)), words)
+
+
 def test_options_of_another_field() -> None:
     words = vocabulary_of(["benign", "malignant", "normal"])
     text = "Findings: An oval, well-defined mass with smooth margins.\nImpression: {}"

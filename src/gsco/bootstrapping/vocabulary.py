@@ -112,13 +112,20 @@ _CHEST_TERMS: dict[str, Terms] = {
     "pleural thickening": Terms((r"pleural[a-z /]{0,20}thickening", r"thickening of the pleura")),
     "hernia": Terms((r"herni(?:a|as|ation)",)),
 }
+_NOTHING_THERE = (
+    r"no (?!other |further |additional |second |new )(?:\w+ ){0,2}?(?:mass(?:es)?|lesions?)",
+    r"without (?:an? )?(?:\w+ )?(?:mass(?:es)?|lesions?)",
+)
+"""Where something is benign or malignant, something is there."""
 _OTHER_TERMS: dict[str, Terms] = {
     "melanoma": Terms((r"melanomas?",)),
     "melanocytic nevus": Terms(
         (r"n(?:a)?ev(?:us|i)", r"moles?"),
     ),
-    "benign": Terms((r"benign",), (r"fibroadenomas?", r"cysts?")),
-    "malignant": Terms((r"malignan\w+", r"carcinomas?", r"cancer\w*"), (r"suspicious (?:mass|lesion)",)),
+    "benign": Terms((r"benign",), (r"fibroadenomas?", r"cysts?"), _NOTHING_THERE),
+    "malignant": Terms(
+        (r"malignan\w+", r"carcinomas?", r"cancer\w*"), (r"suspicious (?:mass|lesion)",), _NOTHING_THERE
+    ),
 }
 TERMS = _CHEST_TERMS | _OTHER_TERMS
 """Terms by canonical name."""
