@@ -17,7 +17,7 @@ class ArmWords:
 
 ARMS: dict[str, ArmWords] = {
     "gsco": ArmWords("GSCo (both)", "hears specialists and similar cases", article=False),
-    "gsco_calibrated": ArmWords("GSCo calibrated", "all voices, weighted on validation", article=False),
+    "gsco_calibrated": ArmWords("GSCo calibrated", "all voices, by fitted weights", article=False),
     "moed": ArmWords("+ specialists (MoED)", "hears the specialists", article=False),
     "rad": ArmWords("+ similar cases (RAD)", "hears the most similar known cases", article=False),
     "rad_images": ArmWords("+ images of similar cases", "is shown the most similar ones, too", article=False),

@@ -26,11 +26,12 @@ from gsco.collaboration.pool import NEIGHBOURS, Floats
 from gsco.evaluation.arm_words import barest_arm
 from gsco.evaluation.logline import pooled_line, read_evidence
 from gsco.evaluation.parts import Parts, speak_out_of_fold
-from gsco.evaluation.predictions import predictions_path, write_predictions
+from gsco.evaluation.predictions import write_predictions
 from gsco.evaluation.runfolder import RunFolder
 from gsco.evaluation.work import Work
 
 _FILE = "pool.json"
+_VOTES = "neighbour_vote.out_of_fold.npz"
 Line = Mapping[str, Any]
 
 
@@ -110,7 +111,7 @@ def out_of_fold_evidence(work: Work, parts: Parts) -> Spoken:
 
     Each case is answered by the member of each specialist that was trained without its fold. The generalist
     is not asked. Members are found in the cache; where that was emptied they are trained again. What is said
-    is kept beside the predictions, as of split ``out_of_fold``.
+    is kept: the specialists' as of split ``out_of_fold``, the vote of the similar cases beside the log.
     """
     from gsco.specialists.features import extract
 
@@ -134,7 +135,7 @@ def out_of_fold_evidence(work: Work, parts: Parts) -> Spoken:
     even = {NEIGHBOURS: np.full(len(keys), 1 / len(keys))}
     votes = [{**even, **voices_of(Evidence(neighbours=near), keys)}[NEIGHBOURS] for near in found]
     said[NEIGHBOURS] = np.stack(votes)
-    kept = predictions_path(work.folder, NEIGHBOURS, "out_of_fold")
+    kept = work.folder.path / _VOTES  # not among the predictions, where a specialist may have any name
     write_predictions(kept, [case.id for case in train], said[NEIGHBOURS])
     return Spoken(said, np.asarray(dataset.targets(train), dtype=np.int64))
 
