@@ -16,13 +16,18 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from corrupted_reports import KINDS, Corrupter, Sample, Spoken, sample_of
 from gsco.bootstrapping.checks import BETWEEN, Known, judge
 from gsco.bootstrapping.duplicates import Seen
 from gsco.bootstrapping.vocabulary import vocabulary_of
 from gsco.cases.reports import Report, parse_report
+
+Judged = Sequence[tuple[Sample, list[str]]]
+"""Reports, and the codes of what is said against each."""
 
 NORMAL = "No Finding"
 MESH = {  # heading of MeSH as Open-i indexes it → label of ChestX-ray14
@@ -209,7 +214,7 @@ def wilson(k: int, n: int) -> dict[str, float | int]:
     }
 
 
-def figures(verdicts: list, wrong: dict) -> dict:
+def figures(verdicts: Judged, wrong: Mapping[str, Judged]) -> dict[str, Any]:
     """Precision and recall of accepting, one wrong report for each true one, and detection by kind."""
     accepted = [s for s, codes in verdicts if not codes]
     chosen: list[tuple[Sample, list[str]]] = []
@@ -245,10 +250,10 @@ def figures(verdicts: list, wrong: dict) -> dict:
     }
 
 
-def show(result: dict, part: str) -> None:
+def show(result: dict[str, Any], part: str) -> None:
     """The tables."""
 
-    def cell(f: dict) -> str:
+    def cell(f: dict[str, Any]) -> str:
         return f"{f['value']:.3f} ({f['low']:.3f}–{f['high']:.3f})  {f['k']}/{f['n']}"
 
     counted = f"{result['true']} true reports ({result['normal']} normal), {result['wrong']} wrong ones"

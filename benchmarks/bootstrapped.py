@@ -191,7 +191,7 @@ def _show(judged: dict[str, dict[str, list[Any]]], dataset: Dataset, limit: int 
     measures: dict[str, tuple[Statistic, Callable[[dict[str, list[Any]]], np.ndarray]]] = {
         "macro-F1 of the label": (
             macro_f1_of,
-            lambda found: _confusions(truth, np.asarray(found["chosen"]), n_options),
+            lambda found: _confusions(np.asarray(truth), np.asarray(found["chosen"]), n_options),
         ),
         "report names the label alone": (_share, lambda found: _counted(found["named"])),
         "report passes the filter": (_share, lambda found: _counted(found["passed"])),

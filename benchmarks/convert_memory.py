@@ -81,7 +81,7 @@ def make_checkpoint(folder: Path, *, vision: int, text: int, shards: int) -> int
         if len(parts) < shards and sum(held.nbytes for held in parts[-1].values()) >= total / shards:
             parts.append({})
         parts[-1][name] = info
-    where = {}
+    where: dict[str, str] = {}
     largest = 0
     for number, part in enumerate(parts, 1):
         path = folder / f"model-{number:05d}-of-{len(parts):05d}.safetensors"

@@ -118,7 +118,7 @@ def build(job: dict[str, Any]) -> dict[str, Any]:
 
     Backbone.apply = counted  # type: ignore[method-assign]
     if "kill_at" in job:
-        RunFolder.append = mortal  # type: ignore[method-assign]
+        RunFolder.append = mortal  # type: ignore[method-assign, assignment]
     start, began = peak(), (time.perf_counter(), time.process_time())
     record = evidence_build.build_evidence(
         load_dataset(job["data"]),

@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -34,6 +35,7 @@ def untrained(architecture: str, size: int, pad: int) -> NetworkSpecialist:
     model, _ = create_network(architecture, pretrained=False, num_classes=len(OPTIONS), side=pad)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
     config = model.pretrained_cfg
@@ -54,7 +56,8 @@ def untrained(architecture: str, size: int, pad: int) -> NetworkSpecialist:
 def spread(source: NetworkSpecialist, bench: Bench) -> Bench:
     """The bench of the same network with its last layer scaled until the largest logit is `LARGEST`."""
     model = source.plain_network()
-    last = next(name for name, module in model.named_modules() if module is model.get_classifier())
+    classifier = cast("Any", model).get_classifier()
+    last = next(name for name, module in model.named_modules() if module is classifier)
     factor = LARGEST / float(abs(bench.logits).max())
     state = source.state_dict()
     source.adopt(

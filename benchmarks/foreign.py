@@ -26,18 +26,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gsco.cases import Case, Dataset, ImageRef, load_dataset, load_image
+from gsco.cases import Case, Dataset, ImageRef, Split, load_dataset, load_image
 from gsco.collaboration import Evidence
 from gsco.embedded import cache_home
 from gsco.evaluation.config import RunConfig
 from gsco.evaluation.data import read_record
 from gsco.evaluation.foreign import read_sign
 from gsco.evaluation.metrics import binary_auc
-from gsco.evaluation.parts import load_encoder, safe_name
+from gsco.evaluation.parts import load_encoder
 from gsco.evaluation.runfolder import RunFolder
 from gsco.retrieval import CaseIndex, ForeignSign
 from gsco.specialists import Opinion, load_specialist
 from gsco.specialists.features import extract
+from gsco.specialists.registry import safe_name
 
 Floats = NDArray[np.float64]
 PHOTOGRAPHS = ("chelsea", "astronaut", "coffee", "rocket")
@@ -99,11 +100,11 @@ def looked_at(name: str, modality: str, refs: Sequence[ImageRef]) -> Images:
     )
 
 
-def labelled(dataset: Dataset, split: str, gone: Sequence[str] = ()) -> list[Case]:
+def labelled(dataset: Dataset, split: Split, gone: Sequence[str] = ()) -> list[Case]:
     return [case for case in dataset.split(split) if case.label is not None and case.id not in set(gone)]
 
 
-def team_of(run: Path, split: str, cache: Path) -> Team:
+def team_of(run: Path, split: Split, cache: Path) -> Team:
     """A finished run as a team."""
     folder = RunFolder(run)
     config = RunConfig.from_yaml(folder.config)
@@ -120,7 +121,7 @@ def team_of(run: Path, split: str, cache: Path) -> Team:
     return Team(looked_at(record["name"], record["task"]["modality"], refs), index, sign, run)
 
 
-def other_of(given: str, split: str) -> Images:
+def other_of(given: str, split: Split) -> Images:
     """``FOLDER[@LABEL]=MODALITY``: a set (or one label of it) that has no run."""
     where, _, modality = given.partition("=")
     path, _, label = where.partition("@")

@@ -53,7 +53,7 @@ def every_epoch(
             features = torch.from_numpy(backbone.prelogits([train[i] for i in rows.tolist()]))
             loss = torch.nn.functional.cross_entropy(layer(features), targets[rows])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         with torch.inference_mode():
             logits = layer(torch.from_numpy(backbone.prelogits(val))).numpy()

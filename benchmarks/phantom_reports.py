@@ -7,15 +7,20 @@ none is known of the images that are to be reported.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
-_ABSENT = (
+Pieces = tuple[tuple[str, ...], ...]
+Grammar = Mapping[str, tuple[Pieces, tuple[str, ...]]]
+"""Of each label: pieces of the findings, one of each in turn, and impressions."""
+
+_ABSENT: Pieces = (
     ("No pleural effusion is seen.", "There is no pleural fluid.", "Pleural effusion is absent."),
     ("There is no pneumothorax.", "No pneumothorax is seen.", "No pleural line is visible."),
     ("No lung nodule is seen.", "There is no nodule.", "A nodule is not seen."),
     ("The heart size is normal.", "Heart size is within normal limits.", "The heart is not enlarged."),
     ("The bones are intact.", "No fracture is seen.", "The visible bones are unremarkable."),
 )
-_CHEST = {
+_CHEST: Grammar = {
     "no finding": (
         (
             ("The lungs are clear.", "Both lungs are well expanded and clear.", "The lung fields are clear."),
@@ -57,7 +62,7 @@ _CHEST = {
     ),
 }
 
-_BREAST = {
+_BREAST: Grammar = {
     "benign": (
         (
             ("An oval", "A round", "A gently lobulated", "An ovoid"),
@@ -110,7 +115,7 @@ _BREAST = {
         ("Normal breast tissue.", "Normal ultrasound of the breast.", "Normal, no abnormality.", "Normal."),
     ),
 }
-GRAMMARS = {"chest X-ray": _CHEST, "breast ultrasound": _BREAST}
+GRAMMARS: Mapping[str, Grammar] = {"chest X-ray": _CHEST, "breast ultrasound": _BREAST}
 
 
 def write_phantom_report(modality: str, label: str, rng: random.Random) -> str:

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,10 @@ def scores(p: Floats, truth: NDArray[np.int64]) -> tuple[float, float]:
     return float(loss), float(f1_score(truth, p.argmax(axis=1), average="macro"))
 
 
+def _beside(arm: str, others: list[str]) -> list[str]:
+    return [*others, arm]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -134,7 +139,7 @@ def main() -> None:
     arms = [name for name in runs[0].said if name.startswith(GENERALIST)]
     choices: dict[str, Callable[[list[str]], list[str]]] = {
         "no generalist": lambda others: others,
-        **{arm: (lambda others, arm=arm: [*others, arm]) for arm in arms},
+        **{arm: partial(_beside, arm) for arm in arms},
         "all generalist arms": lambda others: [*others, *arms],
         f"{arms[0]}, no similar cases": lambda others: [*(o for o in others if o != NEIGHBOURS), arms[0]],
         f"{arms[0]}, and the mean": lambda others: [*others, arms[0], "mean"],

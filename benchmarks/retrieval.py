@@ -150,8 +150,10 @@ def measure(ways: Sequence[Way], repeats: int) -> list[Measured]:
         way.search(way.queries)
         extra = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        times = [statistics.median(t[j] for t in runs[i]) for runs in (single, batch) for j in (0, 1)]
-        out.append(Measured(*times, extra, positions[i]))
+        alone, together = (
+            [statistics.median(t[j] for t in runs[i]) for j in (0, 1)] for runs in (single, batch)
+        )
+        out.append(Measured(alone[0], alone[1], together[0], together[1], extra, positions[i]))
     return out
 
 

@@ -65,7 +65,7 @@ def compare(folder: Path, data: Path, repeats: int, threads: int) -> None:
 
     def eager(pixels: NDArray[np.uint8]) -> NDArray[Any]:
         with torch.inference_mode():
-            return graph(torch.from_numpy(pixels)).numpy()
+            return np.asarray(graph(torch.from_numpy(pixels)))
 
     ways["PyTorch eager, NCHW fp32"] = eager
     ways["PyTorch as shipped"] = shipped(source)
@@ -100,6 +100,7 @@ def compare(folder: Path, data: Path, repeats: int, threads: int) -> None:
         for (name, run), row in zip(ways.items(), spent, strict=True):
             logits = np.concatenate([run(pictures[at : at + 4]) for at in range(0, len(pictures), 4)])
             found = source.calibrated(logits.astype(np.float64))
+            assert bench.targets is not None  # the pictures are a dataset's
             figures = judge(found, bench.targets)
             cells = []
             for batch in BATCHES:

@@ -102,7 +102,7 @@ def probability_of_yes(model: Generalist, cases: list[Case], *, seen: bool) -> n
         float(score.probabilities[request.choices.index("yes")])
         for request, score in zip(requests, scores, strict=True)
     ]
-    return np.asarray(yes).reshape(-1, 2).mean(axis=1)
+    return np.asarray(np.asarray(yes).reshape(-1, 2).mean(axis=1))
 
 
 def words(train: list[Case], val: list[Case], cases: list[Case]) -> np.ndarray:
