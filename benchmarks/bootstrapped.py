@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from gsco.bootstrapping.checks import Known, judge
+from gsco.bootstrapping.checks import Known
 from gsco.bootstrapping.prompts import Told, make_prompt
 from gsco.bootstrapping.rounds import bootstrap
 from gsco.bootstrapping.subjects import Settings
 from gsco.bootstrapping.vocabulary import vocabulary
 from gsco.cases import Case, Dataset, load_dataset
-from gsco.cases.reports import Report, parse_report, report_question
+from gsco.cases.reports import report_question
 from gsco.collaboration import Evidence
 from gsco.collaboration.templates import TEMPLATES
 from gsco.disk import dump_json, write_atomic
@@ -44,9 +44,9 @@ from gsco.generalist.records import Record, read_records
 from gsco.teaching.curriculum import make_records
 from gsco.teaching.shares import Shares
 from phantom_reports import GRAMMARS, write_phantom_report
+from written_reports import names_label, passes, share
 
 TEMPLATE = "guided"
-LABEL_CODES = ("label_missing", "label_denied", "contradiction")
 BATCH = 16
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -151,17 +151,9 @@ def _judged(adapter: Path, dataset: Dataset, limit: int | None, seed: int) -> di
     )
     written = _batched(cases, lambda part: _reports(model, part, dataset, seed))
     words = vocabulary(dataset.task)
-    named, passed = [], []
-    for case, text in zip(cases, written, strict=True):
-        known = Known(case.labels)
-        report = parse_report(text)
-        reasons = {finding.code for finding in judge(report, known, words)}
-        passed.append(not reasons)
-        # An answer without headings is a conclusion, too: who was taught labels says nothing but the label.
-        whole = report if report.whole else Report("", text)
-        named.append(
-            not {f.code for f in judge(whole, known, words, without=("parts_missing",))} & {*LABEL_CODES}
-        )
+    # An answer without headings is a conclusion, too: who was taught labels says nothing but the label.
+    named = [names_label(t, Known(case.labels), words) for case, t in zip(cases, written, strict=True)]
+    passed = [passes(t, Known(case.labels), words) for case, t in zip(cases, written, strict=True)]
     out = {"chosen": chosen, "written": written, "named": named, "passed": passed}
     write_atomic(path, dump_json(out))
     return out
@@ -193,8 +185,8 @@ def _show(judged: dict[str, dict[str, list[Any]]], dataset: Dataset, limit: int 
             macro_f1_of,
             lambda found: _confusions(np.asarray(truth), np.asarray(found["chosen"]), n_options),
         ),
-        "report names the label alone": (_share, lambda found: _counted(found["named"])),
-        "report passes the filter": (_share, lambda found: _counted(found["passed"])),
+        "report names the label alone": (share, lambda found: _counted(found["named"])),
+        "report passes the filter": (share, lambda found: _counted(found["passed"])),
     }
     print(f"{dataset.name}: {len(cases)} test images")
     for name, (statistic, contributions) in measures.items():
@@ -217,10 +209,6 @@ def _confusions(truth: np.ndarray, chosen: np.ndarray, n_options: int) -> np.nda
 
 def _counted(said: Sequence[bool]) -> np.ndarray:
     return np.stack([np.asarray(said, dtype=np.float64), np.ones(len(said))], axis=1)
-
-
-def _share(sums: np.ndarray) -> np.ndarray:
-    return np.asarray(sums[:, 0] / sums[:, 1])
 
 
 if __name__ == "__main__":
