@@ -31,16 +31,12 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """One dataset to learn from: a path below the data root, `phantoms` to be made, or a file of `records`.
-
-    Records are read from below the data root, or else from those that come with this package. Their relative
-    image paths count from `path` below the data root, or from the file's own folder where there is none.
-    """
+    """One dataset to learn from: a path below the data root, `phantoms` to be made, or a file of records."""
 
     path: str | None = None
     phantoms: int | None = Field(default=None, gt=0, description="how many phantoms to make instead")
     records: str | None = Field(
-        default=None, description="a file of training records instead, taken as they are"
+        default=None, description="a file of training records below the data root instead, taken as they are"
     )
     task: Literal["diagnosis", "vqa", "report"] = "diagnosis"
     weight: float = Field(default=1.0, ge=0)
@@ -165,7 +161,7 @@ def train_by_recipe(
     from gsco.generalist.nano.train import TrainConfig, train_nano
 
     _same_recipe(recipe, out / "stages")
-    given = [(s.weight, _given(s, s.records, root)) for s in recipe.sources if s.records]
+    given = [(s.weight, read_records(root / s.records)) for s in recipe.sources if s.records]
     sources = [source for source in recipe.sources if not source.records]
     datasets = [_load(source, root, out / "stages") for source in sources]
     datasets = _without_copies(datasets, out / "stages" / "left_out.json", progress)
@@ -205,13 +201,6 @@ def _same_recipe(recipe: TrainRecipe, folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(now, indent=2) + "\n")
-
-
-def _given(source: Source, name: str, root: Path) -> list[Record]:
-    here = root / name
-    shipped = Path(__file__).parent / name
-    images = root / source.path if source.path else None
-    return read_records(here if here.exists() or not shipped.exists() else shipped, images=images)
 
 
 def _load(source: Source, root: Path, folder: Path) -> Dataset:
