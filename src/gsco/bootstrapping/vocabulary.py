@@ -117,6 +117,7 @@ _NOTHING_THERE = (
     r"without (?:an? )?(?:\w+ )?(?:mass(?:es)?|lesions?)",
 )
 """Where something is benign or malignant, something is there."""
+
 _OTHER_TERMS: dict[str, Terms] = {
     "melanoma": Terms((r"melanomas?",)),
     "melanocytic nevus": Terms(
