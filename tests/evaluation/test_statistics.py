@@ -27,6 +27,24 @@ def simulated(rng: np.random.Generator, n_clusters: int, accuracy: float, size: 
     return truth, np.where(right, truth, 1 - truth), np.repeat(np.arange(n_clusters), size)
 
 
+@pytest.mark.parametrize("n", [1, 4, 35, 600])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_share_of_all_or_none_has_the_exact_limit(n: int, right: bool) -> None:
+    from scipy.stats import binomtest
+
+    found = s.bootstrap_interval(np.tile([float(right), 1.0], (n, 1)), lambda c: c[..., 0] / c[..., 1])
+    assert found.low == found.high == found.value  # a bootstrap would call it certain
+    exact = binomtest(n if right else 0, n).proportion_ci(0.95, method="exact")
+    assert s.exact_at_ends(found, n) == pytest.approx((float(right), exact.low, exact.high))
+
+
+def test_a_share_between_is_left_to_the_bootstrap() -> None:
+    found = s.Interval(0.5, 0.2, 0.8)
+    assert s.exact_at_ends(found, 10) == found
+    certain = s.Interval(1.0, 1.0, 1.0)
+    assert s.exact_at_ends(certain, 0) == certain
+
+
 def test_bootstrap_equals_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     truth, said = rng.integers(0, 3, 40), rng.integers(-1, 3, 40)

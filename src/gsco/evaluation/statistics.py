@@ -1,7 +1,8 @@
 """Intervals and tests that know that images of one patient are not independent.
 
 - **Intervals**: percentile bootstrap over clusters (patients): clusters are drawn with replacement and all
-  cases of a cluster go with it (Davison & Hinkley, *Bootstrap Methods*, 1997, ch. 2.4 and 3.8).
+  cases of a cluster go with it (Davison & Hinkley, *Bootstrap Methods*, 1997, ch. 2.4 and 3.8). A share of
+  0 or 1 does not vary between resamples; its other limit is exact instead (`exact_at_ends`).
 - **Paired comparison** of two arms on the same cases: the interval of the difference is the same bootstrap
   with the same draws for both arms; the p-value is a two-sided paired approximate randomisation test over
   clusters (Noreen 1989; Yeh, COLING 2000): in each shuffle every cluster's answers are swapped between the
@@ -131,6 +132,23 @@ def bootstrap_interval(
     """Cluster bootstrap interval of any statistic of summed contributions (see `bootstrap_draws`)."""
     value = float(np.asarray(statistic(sums.sum(axis=0)[None]))[0])
     return percentile_interval(value, bootstrap_draws(sums, statistic, n_resamples=n_resamples, seed=seed))
+
+
+def exact_at_ends(found: Interval, n: int, level: float = LEVEL) -> Interval:
+    """The interval of a share, exact where the share is 0 or 1: n independent units that all agree.
+
+    Every resample of such a share is the same, and the bootstrap would call it certain. The limit is that of
+    Clopper and Pearson (Biometrika 1934): of 4 right answers of 4, [.40, 1].
+
+    Args:
+        found: a share with its bootstrap interval.
+        n: clusters it is of; 0 leaves it as it is.
+        level: of the interval.
+    """
+    if n == 0 or found.value not in (0.0, 1.0):
+        return found
+    all_agree = ((1 - level) / 2) ** (1 / n)
+    return Interval(1.0, all_agree, 1.0) if found.value else Interval(0.0, 0.0, 1 - all_agree)
 
 
 def randomisation_p(

@@ -268,6 +268,8 @@ def figures(arm: ArmAnswers, keys: Sequence[str], n_resamples: int, seed: int) -
     out: dict[str, Any] = {"kind": arm.kind, "n": len(arm.case_ids), "n_clusters": arm.cluster_positions[1]}
     for name, statistic in COUNTED.items():
         interval = s.bootstrap_interval(arm.cluster_confusions, statistic, n_resamples=n_resamples, seed=seed)
+        if name == "accuracy":
+            interval = s.exact_at_ends(interval, out["n_clusters"])
         out[name] = interval._asdict()
     out.update(dict.fromkeys(SCORED) if arm.probabilities is None else _scored(arm, n_resamples, seed))
     if arm.probabilities is not None:

@@ -16,9 +16,10 @@ from sklearn.metrics import average_precision_score, precision_score
 from gsco.cases import load_dataset
 from gsco.errors import ModelError
 from gsco.evaluation.comparison import compare_specialists, evaluate_specialist
-from gsco.evaluation.comparison.figures import METRICS
+from gsco.evaluation.comparison.figures import METRICS, judge
 from gsco.evaluation.comparison.multi_label import BY_LABEL, LabelAnswers, judge_labels
 from gsco.evaluation.report.comparison import render_comparison
+from gsco.evaluation.summary import ArmAnswers
 from gsco.specialists import calibration, load_specialist, train_specialist
 
 
@@ -61,6 +62,18 @@ def test_calibration_and_recall_by_hand() -> None:
     # three at .9 of which two are so, one at .1 that is so
     assert found["ece"]["value"] == pytest.approx((abs(2.7 - 2) + abs(0.1 - 1)) / 4)
     assert found["brier"]["value"] == pytest.approx((0.01 + 0.01 + 0.81 + 0.81) / 4)
+
+
+def test_nothing_is_certain_because_all_of_a_few_were_right() -> None:
+    ids, truth = tuple(map(str, range(12))), np.array([0] * 4 + [1] * 8)
+    p = np.where(truth[:, None] == np.arange(2), 0.9, 0.1)
+    patients = tuple(f"p{i // 2}" for i in range(12))  # two images each
+    found = judge(ArmAnswers("it", "specialist", ids, patients, truth, truth, p, 2), "ab", n_resamples=20)
+    lows = {name: found[name]["low"] for name in ("recall:a", "recall:b", "accuracy")}
+    assert lows == pytest.approx({"recall:a": 0.158, "recall:b": 0.398, "accuracy": 0.541}, abs=1e-3)
+    labels = judge_labels(answers(p, truth[:, None] == np.arange(2), np.full(2, 0.5)), "ab", n_resamples=20)
+    assert labels["recall:a"]["low"] == labels["precision:a"]["low"] == pytest.approx(0.398, abs=1e-3)
+    assert labels["accuracy"]["low"] == pytest.approx(0.735, abs=1e-3)
 
 
 def test_a_specialist_of_several_labels(tmp_path: Path, feature_cache: Path) -> None:

@@ -62,7 +62,7 @@ def judge(
     n_resamples: int = s.RESAMPLES,
     seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
-    """All figures with 95 % intervals (bootstrap over patients).
+    """All figures with 95 % intervals (bootstrap over patients, groups or images).
 
     Args:
         answers: of one specialist.
@@ -81,18 +81,20 @@ def judge(
     nothing = {"value": math.nan, "low": math.nan, "high": math.nan}
     out: dict[str, Any] = {name: found[name] or nothing for name in METRICS}
 
-    def counted(statistic: s.Statistic) -> dict[str, float]:
-        sums = answers.cluster_confusions
-        return s.bootstrap_interval(sums, statistic, n_resamples=n_resamples, seed=seed)._asdict()
+    sums = answers.cluster_confusions
+
+    def counted(statistic: s.Statistic) -> s.Interval:
+        return s.bootstrap_interval(sums, statistic, n_resamples=n_resamples, seed=seed)
 
     if ordinal:
-        out["quadratic_kappa"] = counted(m.quadratic_kappa_of)
+        out["quadratic_kappa"] = counted(m.quadratic_kappa_of)._asdict()
     for i, key in enumerate(keys):
 
         def recall(confusions: Floats, i: int = i) -> Any:
             return m.recall_of(confusions)[..., i]
 
-        out[f"recall:{key}"] = counted(recall)
+        having = int(np.count_nonzero(sums[:, i].sum(axis=-1)))
+        out[f"recall:{key}"] = s.exact_at_ends(counted(recall), having)._asdict()
     made: dict[str, dict[str, float | None]] = rounded(out)
     return made
 

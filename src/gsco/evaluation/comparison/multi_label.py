@@ -124,7 +124,7 @@ def judge_labels(
     areas, precisions = ranked(m.binary_auc_of), ranked(m.average_precision_of)
     found = {
         "macro_f1": counted(label_f1),
-        "accuracy": counted(_accuracy),
+        "accuracy": s.exact_at_ends(counted(_accuracy), n_clusters),
         "balanced_accuracy": counted(_balanced),
         "auc": areas[0],
         "map": precisions[0],
@@ -135,8 +135,8 @@ def judge_labels(
     for k, key in enumerate(keys):
         cells = answers.cluster_cells[:, k]
         of_label = (
-            counted(_recall, cells),
-            counted(_precision, cells),
+            s.exact_at_ends(counted(_recall, cells), int(np.count_nonzero(cells[:, 0] + cells[:, 2]))),
+            s.exact_at_ends(counted(_precision, cells), int(np.count_nonzero(cells[:, 0] + cells[:, 1]))),
             areas[k + 1],
             precisions[k + 1],
             _value(gaps[k]),
