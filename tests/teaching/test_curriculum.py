@@ -192,6 +192,13 @@ def test_datasets_are_drawn_by_weight_among_their_kind() -> None:
     assert drawn_from["many"] / drawn_from.total() == pytest.approx(0.75, abs=0.07)
 
 
+def test_a_mixture_of_which_nothing_can_be_made_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no record of the mixture \(ask, given\)"):
+        make_records([dataset()], n=1, shares=Shares(mixture={"ask": 0.5, "given": 0.5}))
+    with pytest.raises(ValueError, match="at least one diagnosis dataset"):
+        make_records([], n=1)
+
+
 def test_a_blank_record_tells_nothing_and_asks_for_any_option() -> None:
     made = drawn(600, mixture={"blank": 1.0})
     assert {r.kind for r in made} == {"blank"}

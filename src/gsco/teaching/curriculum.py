@@ -25,13 +25,11 @@ specialist never speaks about an image it was trained on, or the generalist woul
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset
 from gsco.cases.reports import parse_report, report_question
@@ -41,32 +39,13 @@ from gsco.collaboration.templates import ask_closed
 from gsco.errors import DatasetError
 from gsco.generalist.records import Record
 from gsco.teaching.held_back import held_back
-from gsco.teaching.invented_sets import bare_record, familiar_record, foreign_record
+from gsco.teaching.invented_sets import bare_record, blank_record, familiar_record, foreign_record
 from gsco.teaching.shares import Shares
 from gsco.teaching.simulate import simulate_bluff, simulate_evidence
-from gsco.teaching.varied import ArmDraw, permuted, renamed, render
+from gsco.teaching.streams import ByWeight, balanced, endless, independent
+from gsco.teaching.varied import permuted, renamed, render
 
-T = TypeVar("T")
 _CONFIRM = ("Does this image show {}?", "Is this {}?", "Is the answer here {}?", "Would you call this {}?")
-
-
-def _balanced(rng: np.random.Generator, cases: Sequence[Case]) -> Iterator[Case]:
-    """Cases without end, every label equally often, each label's cases reshuffled at every pass."""
-    by_label: dict[str, list[Case]] = {}
-    for case in cases:
-        if case.label is not None:
-            by_label.setdefault(case.label, []).append(case)
-    streams = [_endless(rng, group) for _, group in sorted(by_label.items())]
-    while streams:
-        for i in rng.permutation(len(streams)):
-            yield next(streams[i])
-
-
-def _endless(rng: np.random.Generator, items: Sequence[T]) -> Iterator[T]:
-    """Cases or records without end, reshuffled at every pass."""
-    while items:
-        for i in rng.permutation(len(items)):
-            yield items[i]
 
 
 def make_records(
@@ -81,6 +60,9 @@ def make_records(
 ) -> list[Record]:
     """Draw `n` records from the training splits of `datasets`.
 
+    A kind of record that nothing here can make (``ask`` without a VQA dataset, ``report`` and ``given``
+    likewise) is left out of the mixture.
+
     Args:
         datasets: closed single-label diagnosis datasets, VQA datasets, and datasets of reports in two parts.
         n: number of records.
@@ -89,87 +71,134 @@ def make_records(
         weights: how often each dataset is drawn among those of its kind (default 1 each).
         shares: how often what is drawn.
         given: files of records of kind ``given``, and how often each is drawn among them.
+
+    Raises:
+        ValueError: there is no diagnosis dataset, or nothing of the mixture can be made.
+        DatasetError: a diagnosis dataset is drawn that has no training case for this kind of record.
     """
-    rng = np.random.default_rng(seed)
     shares = shares or Shares()
-    weighed = list(zip(datasets, [1.0] * len(datasets) if weights is None else weights, strict=True))
-    known = [d for d, _ in weighed if d.task.kind == "diagnosis"]
-    if not known:
-        raise ValueError("at least one diagnosis dataset is needed")
-    of_dataset = _normalised([weight for d, weight in weighed if d.task.kind == "diagnosis"])
-    looked, heard, held = {}, {}, set[Path]()
-    for d in known:
-        to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
-        held |= {case.image.path.resolve() for case in to_hear if case.image.key is None}
-        looked[d.name] = _balanced(rng, to_look)
-        heard[d.name] = _endless(rng, to_hear) if shares.natural else _balanced(rng, to_hear)
-    questions = [
-        (weight, d.name, closed)
-        for d, weight in weighed
-        if d.task.kind == "vqa" and (closed := [c for c in d.split("train") if _closed(c)])
-    ]
-    of_question = _normalised([weight for weight, _, _ in questions])
-    kinds = dict(shares.mixture)
-    if not questions:
-        kinds.pop("ask", None)
-    reports = [
-        (weight, _endless(rng, kept))
-        for d, weight in weighed
-        if d.task.kind == "report" and (kept := _shown(_reports(d, seed), held))
-    ]
-    if not reports:
-        kinds.pop("report", None)
-    of_reports = _normalised([weight for weight, _ in reports])
-    files = [(weight, _endless(rng, kept)) for weight, found in given if (kept := _shown(found, held))]
-    if not files:
-        kinds.pop("given", None)
-    of_file = _normalised([weight for weight, _ in files])
-    names = list(kinds)
-    hearing = ArmDraw(shares.arms)
-    of_kind = np.asarray([kinds[k] for k in names]) / sum(kinds.values())
+    weighed = list(zip([1.0] * len(datasets) if weights is None else weights, datasets, strict=True))
+    maker = _Maker(np.random.default_rng(seed), weighed, given, evidence or {}, shares, seed)
+    makers = maker.by_kind()
+    kinds = {kind: share for kind, share in shares.mixture.items() if kind in makers}
+    if not kinds:
+        raise ValueError(f"no record of the mixture ({', '.join(shares.mixture)}) can be made of this")
+    kind_of = ByWeight([(share, kind) for kind, share in kinds.items()])
     out = []
     for i in range(n):
-        kind = str(rng.choice(names, p=of_kind))
-        identity = f"{kind}-{i:06d}"
-        if kind == "ask":
-            _, source, closed = questions[int(rng.choice(len(questions), p=of_question))]
-            out.append(_ask(rng, identity, source, closed[int(rng.integers(len(closed)))]))
-            continue
-        if kind in ("given", "report"):
-            drawn, of_drawn = (files, of_file) if kind == "given" else (reports, of_reports)
-            _, records = drawn[int(rng.choice(len(drawn), p=of_drawn))]
-            out.append(replace(next(records), id=identity, kind=kind))
-            continue
-        dataset = known[int(rng.choice(len(known), p=of_dataset))]
-        case = next((heard if kind in ("hear", "doubt") else looked)[dataset.name], None)
+        kind = kind_of.draw(maker.rng)
+        out.append(makers[kind](f"{kind}-{i:06d}"))
+    return out
+
+
+class _Maker:
+    """Draws what a record is about, and makes it: a method for each kind of record."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        weighed: Sequence[tuple[float, Dataset]],
+        given: Sequence[tuple[float, Sequence[Record]]],
+        evidence: Mapping[str, Mapping[str, Evidence]],
+        shares: Shares,
+        seed: int,
+    ) -> None:
+        self.rng, self._shares, self._evidence = rng, shares, evidence
+        self._hearing = ByWeight([(share, arm) for arm, share in shares.arms.items()])
+        known = [(weight, d) for weight, d in weighed if d.task.kind == "diagnosis"]
+        if not known:
+            raise ValueError("at least one diagnosis dataset is needed")
+        self._known = ByWeight(known)
+        self._looked: dict[str, Iterator[Case]] = {}
+        self._heard: dict[str, Iterator[Case]] = {}
+        held = set[Path]()
+        for _, d in known:
+            to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
+            held |= {case.image.path.resolve() for case in to_hear if case.image.key is None}
+            self._looked[d.name] = balanced(rng, to_look)
+            self._heard[d.name] = endless(rng, to_hear) if shares.natural else balanced(rng, to_hear)
+        asked = [(w, d, _closed(d)) for w, d in weighed if d.task.kind == "vqa"]
+        self._questions = ByWeight([(w, (d.name, independent(rng, cases))) for w, d, cases in asked if cases])
+        told = [(w, _shown(_reports(d, seed), held)) for w, d in weighed if d.task.kind == "report"]
+        self._reports = ByWeight([(w, endless(rng, records)) for w, records in told if records])
+        kept = [(w, _shown(records, held)) for w, records in given]
+        self._given = ByWeight([(w, endless(rng, records)) for w, records in kept if records])
+
+    def by_kind(self) -> dict[str, Callable[[str], Record]]:
+        """What makes a record of each kind that can be made here, given the record's id."""
+        makers: dict[str, Callable[[str], Record]] = {
+            "see": self._see,
+            "hear": self._hear,
+            "doubt": self._doubt,
+            "foreign": self._foreign,
+            "blank": self._blank,
+            "confirm": self._confirm,
+        }
+        if self._questions:
+            makers["ask"] = self._ask
+        if self._reports:
+            makers["report"] = self._report
+        if self._given:
+            makers["given"] = self._from_file
+        return makers
+
+    def _case(self, kind: str, streams: Mapping[str, Iterator[Case]]) -> tuple[Dataset, Case]:
+        dataset = self._known.draw(self.rng)
+        case = next(streams[dataset.name], None)
         if case is None:
             raise DatasetError(
                 f"has no training case for records of kind {kind!r}",
                 where=str(dataset.root),
                 remedy="It needs labelled training cases of at least two patients or groups a label.",
             )
-        if kind == "blank" and shares.bare and rng.random() < shares.bare:
-            out.append(bare_record(rng, identity, dataset.task))
-        elif kind == "foreign" and shares.familiar and rng.random() < shares.familiar:
-            out.append(familiar_record(rng, identity, dataset.task, hearing))
-        elif kind in ("foreign", "blank"):
-            arms_of_kind = hearing if kind == "foreign" else None
-            out.append(foreign_record(rng, identity, kind, dataset.name, case, arms_of_kind, shares.wavering))
-        elif kind == "confirm":
-            out.append(_confirm(rng, identity, dataset, case))
-        else:
-            found = Evidence()
-            if kind == "hear":
-                stored = (evidence or {}).get(dataset.name, {}).get(case.id)
-                found = _heard(rng, dataset, case, stored, shares.real)
-                found = restrict(found, hearing.draw(rng))
-            elif kind == "doubt":
-                found = Evidence(simulate_bluff(rng, len(dataset.task.options), int(rng.integers(2, 6))))
-            made = _known(rng, identity, kind, dataset, case, found)
-            if kind == "hear" and shares.blind and rng.random() < shares.blind:
-                made = replace(made, image=None)
-            out.append(made)
-    return out
+        return dataset, case
+
+    def _chance(self, share: float) -> bool:
+        return share > 0 and self.rng.random() < share
+
+    def _see(self, identity: str) -> Record:
+        dataset, case = self._case("see", self._looked)
+        return _known(self.rng, identity, "see", dataset, case, Evidence())
+
+    def _hear(self, identity: str) -> Record:
+        dataset, case = self._case("hear", self._heard)
+        stored = self._evidence.get(dataset.name, {}).get(case.id)
+        found = _heard(self.rng, dataset, case, stored, self._shares.real)
+        found = restrict(found, self._hearing.draw(self.rng))
+        made = _known(self.rng, identity, "hear", dataset, case, found)
+        return replace(made, image=None) if self._chance(self._shares.blind) else made
+
+    def _doubt(self, identity: str) -> Record:
+        dataset, case = self._case("doubt", self._heard)
+        found = Evidence(simulate_bluff(self.rng, len(dataset.task.options), int(self.rng.integers(2, 6))))
+        return _known(self.rng, identity, "doubt", dataset, case, found)
+
+    def _foreign(self, identity: str) -> Record:
+        dataset, case = self._case("foreign", self._looked)
+        if self._chance(self._shares.familiar):
+            return familiar_record(self.rng, identity, dataset.task, self._hearing)
+        wavering = self._shares.wavering
+        return foreign_record(self.rng, identity, dataset.name, case, self._hearing, wavering)
+
+    def _blank(self, identity: str) -> Record:
+        dataset, case = self._case("blank", self._looked)
+        if self._chance(self._shares.bare):
+            return bare_record(self.rng, identity, dataset.task)
+        return blank_record(self.rng, identity, dataset.name, case)
+
+    def _confirm(self, identity: str) -> Record:
+        dataset, case = self._case("confirm", self._looked)
+        return _confirm(self.rng, identity, dataset, case)
+
+    def _ask(self, identity: str) -> Record:
+        source, cases = self._questions.draw(self.rng)
+        return _ask(self.rng, identity, source, next(cases))
+
+    def _report(self, identity: str) -> Record:
+        return replace(next(self._reports.draw(self.rng)), id=identity)
+
+    def _from_file(self, identity: str) -> Record:
+        return replace(next(self._given.draw(self.rng)), id=identity, kind="given")
 
 
 def _shown(records: Sequence[Record], held: Collection[Path]) -> list[Record]:
@@ -220,14 +249,18 @@ def _thinned(rng: np.random.Generator, stored: Evidence) -> Evidence:
     return Evidence(opinions, stored.neighbours[:k], stored.neighbour_reliability)
 
 
-def _closed(case: Case) -> bool:
-    return (case.answer or "").strip().lower() in ("yes", "no")
+def _closed(dataset: Dataset) -> list[Case]:
+    """The training questions whose answer is yes or no."""
+    return [case for case in dataset.split("train") if _answer(case) in ("yes", "no")]
+
+
+def _answer(case: Case) -> str:
+    return (case.answer or "").strip().lower()
 
 
 def _ask(rng: np.random.Generator, identity: str, source: str, case: Case) -> Record:
     prompt = ask_closed(case.question or "", _yes_and_no(rng))
-    answer = (case.answer or "").strip().lower()
-    return Record(identity, "ask", source, case.image, prompt.text, answer)
+    return Record(identity, "ask", source, case.image, prompt.text, _answer(case))
 
 
 def _confirm(rng: np.random.Generator, identity: str, dataset: Dataset, case: Case) -> Record:
@@ -242,8 +275,3 @@ def _confirm(rng: np.random.Generator, identity: str, dataset: Dataset, case: Ca
 
 def _yes_and_no(rng: np.random.Generator) -> tuple[str, str]:
     return ("yes", "no") if rng.random() < 0.5 else ("no", "yes")
-
-
-def _normalised(weights: Sequence[float]) -> NDArray[np.float64]:
-    found = np.asarray(weights, dtype=np.float64)
-    return np.asarray(found / found.sum())

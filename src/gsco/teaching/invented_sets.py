@@ -13,7 +13,8 @@ from gsco.collaboration.evidence import Evidence
 from gsco.generalist.records import Record
 from gsco.teaching.invented_names import meaningless_names, mixed_names, one_noun, one_quality, one_stem
 from gsco.teaching.simulate import simulate_evidence, with_dissenter
-from gsco.teaching.varied import ArmDraw, permuted, renamed, render
+from gsco.teaching.streams import ByWeight
+from gsco.teaching.varied import permuted, renamed, render
 from gsco.teaching.vocabulary import CODES, TERMS
 
 _CLOSE = 0.25  # how far the first option of wavering evidence is ahead of the second, at most
@@ -31,31 +32,23 @@ _FOREIGN_NAMES = {
 
 
 def foreign_record(
-    rng: np.random.Generator,
-    identity: str,
-    kind: str,
-    source: str,
-    case: Case,
-    arms: ArmDraw | None,
-    wavering: float,
+    rng: np.random.Generator, identity: str, source: str, case: Case, arms: ByWeight[str], wavering: float
 ) -> Record:
-    """A record of an invented label set, with a foreign image or none; without `arms` it tells nothing."""
-    task = _invented_task(rng)
-    truth = int(rng.integers(len(task.options)))
-    found = Evidence()
-    if arms is not None:
-        waver = wavering > 0 and rng.random() < wavering
-        found = (_wavering if waver else _able)(rng, truth, task.keys, arms)
+    """A record of an invented label set with evidence, and with a foreign image or none."""
+    task, truth = _invented_question(rng)
+    waver = wavering > 0 and rng.random() < wavering
+    found = (_wavering if waver else _able)(rng, truth, task.keys, arms)
     prompt = render(rng, task, found)
-    with_image = rng.random() < 0.5
-    return Record(
-        identity,
-        kind,
-        source if with_image else "simulated",
-        case.image if with_image else None,
-        prompt.text,
-        prompt.choices[truth],
-    )
+    record = Record(identity, "foreign", "simulated", None, prompt.text, prompt.choices[truth])
+    return _with_image_or_none(rng, source, case, record)
+
+
+def blank_record(rng: np.random.Generator, identity: str, source: str, case: Case) -> Record:
+    """A record of an invented label set without evidence, with a foreign image or none; any name is right."""
+    task, truth = _invented_question(rng)
+    prompt = render(rng, task, Evidence())
+    record = Record(identity, "blank", "simulated", None, prompt.text, prompt.choices[truth])
+    return _with_image_or_none(rng, source, case, record)
 
 
 def bare_record(rng: np.random.Generator, identity: str, task: Task) -> Record:
@@ -66,7 +59,7 @@ def bare_record(rng: np.random.Generator, identity: str, task: Task) -> Record:
     return Record(identity, "blank", "simulated", None, prompt.text, answer)
 
 
-def familiar_record(rng: np.random.Generator, identity: str, task: Task, arms: ArmDraw) -> Record:
+def familiar_record(rng: np.random.Generator, identity: str, task: Task, arms: ByWeight[str]) -> Record:
     """A record of the options of a known task, without an image, with wavering evidence."""
     shown, _ = permuted(task, Evidence(), [int(i) for i in rng.permutation(len(task.options))])
     truth = int(rng.integers(len(shown.options)))
@@ -74,7 +67,11 @@ def familiar_record(rng: np.random.Generator, identity: str, task: Task, arms: A
     return Record(identity, "foreign", "simulated", None, prompt.text, prompt.choices[truth])
 
 
-def _able(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: ArmDraw) -> Evidence:
+def _with_image_or_none(rng: np.random.Generator, source: str, case: Case, record: Record) -> Record:
+    return replace(record, source=source, image=case.image) if rng.random() < 0.5 else record
+
+
+def _able(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: ByWeight[str]) -> Evidence:
     # More than half of them are clear, or the noise of hard ones hides what there is to learn: to read.
     clear = rng.random() < 0.55
     skill = (2.5, 6.0) if clear else (1.0, 5.0)
@@ -86,7 +83,7 @@ def _able(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: Arm
     return found
 
 
-def _wavering(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: ArmDraw) -> Evidence:
+def _wavering(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms: ByWeight[str]) -> Evidence:
     """Evidence whose first option is the true one, with the second close behind."""
     arm = arms.draw(rng)
     while True:
@@ -98,6 +95,12 @@ def _wavering(rng: np.random.Generator, truth: int, keys: tuple[str, ...], arms:
         second, first = np.sort(shares)[-2:]
         if shares[truth] == first and 0 < first - second < _CLOSE:
             return found
+
+
+def _invented_question(rng: np.random.Generator) -> tuple[Task, int]:
+    """An invented task, and the index of the option that is the answer."""
+    task = _invented_task(rng)
+    return task, int(rng.integers(len(task.options)))
 
 
 def _invented_task(rng: np.random.Generator) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,18 +13,6 @@ from gsco.collaboration.templates import TEMPLATES, Prompt
 from gsco.teaching.vocabulary import SYNONYMS
 
 _TEMPLATES = {"evidence": 0.8, "paper": 0.12, "letters": 0.08}
-
-
-class ArmDraw:
-    """Which part of the evidence a record tells, drawn by weight."""
-
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self._names = list(weights)
-        self._p = np.asarray(list(weights.values())) / sum(weights.values())
-
-    def draw(self, rng: np.random.Generator) -> str:
-        """The name of an arm."""
-        return str(rng.choice(self._names, p=self._p))
 
 
 def permuted(task: Task, evidence: Evidence, order: Sequence[int]) -> tuple[Task, Evidence]:
