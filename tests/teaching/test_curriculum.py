@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gsco.cases import Case, Dataset, ImageRef, Option, Task
 from gsco.collaboration import Evidence
-from gsco.errors import DatasetError
+from gsco.errors import DatasetError, UserError
 from gsco.generalist.records import Record, read_records, write_records
 from gsco.generalist.scripted import ScriptedGeneralist
 from gsco.specialists import Opinion
@@ -193,9 +193,9 @@ def test_datasets_are_drawn_by_weight_among_their_kind() -> None:
 
 
 def test_a_mixture_of_which_nothing_can_be_made_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no record of the mixture \(ask, given\)"):
+    with pytest.raises(UserError, match=r"no record of the mixture \(ask, given\)"):
         make_records([dataset()], n=1, shares=Shares(mixture={"ask": 0.5, "given": 0.5}))
-    with pytest.raises(ValueError, match="at least one diagnosis dataset"):
+    with pytest.raises(UserError, match="none of the sources is a dataset with labels"):
         make_records([], n=1)
 
 

@@ -36,7 +36,7 @@ from gsco.cases.reports import parse_report, report_question
 from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import ask_closed
-from gsco.errors import DatasetError
+from gsco.errors import DatasetError, UserError
 from gsco.generalist.records import Record
 from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_sets import bare_record, blank_record, familiar_record, foreign_record
@@ -73,7 +73,7 @@ def make_records(
         given: files of records of kind ``given``, and how often each is drawn among them.
 
     Raises:
-        ValueError: there is no diagnosis dataset, or nothing of the mixture can be made.
+        UserError: there is no diagnosis dataset, or nothing of the mixture can be made.
         DatasetError: a diagnosis dataset is drawn that has no training case for this kind of record.
     """
     shares = shares or Shares()
@@ -82,7 +82,10 @@ def make_records(
     makers = maker.by_kind()
     kinds = {kind: share for kind, share in shares.mixture.items() if kind in makers}
     if not kinds:
-        raise ValueError(f"no record of the mixture ({', '.join(shares.mixture)}) can be made of this")
+        raise UserError(
+            f"no record of the mixture ({', '.join(shares.mixture)}) can be made of these sources",
+            remedy=f"Add a source for it, or one of {', '.join(makers)}.",
+        )
     kind_of = ByWeight([(share, kind) for kind, share in kinds.items()])
     out = []
     for i in range(n):
@@ -107,7 +110,10 @@ class _Maker:
         self._hearing = ByWeight([(share, arm) for arm, share in shares.arms.items()])
         known = [(weight, d) for weight, d in weighed if d.task.kind == "diagnosis"]
         if not known:
-            raise ValueError("at least one diagnosis dataset is needed")
+            raise UserError(
+                "none of the sources is a dataset with labels",
+                remedy="Add one to diagnose, a folder with labels.csv for example.",
+            )
         self._known = ByWeight(known)
         self._looked: dict[str, Iterator[Case]] = {}
         self._heard: dict[str, Iterator[Case]] = {}
