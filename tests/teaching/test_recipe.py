@@ -10,13 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from gsco.bootstrapping.checks import Known, judge
+from gsco.bootstrapping.vocabulary import vocabulary_of
+from gsco.cases.reports import parse_report
 from gsco.cli.app import app
-from gsco.errors import ModelError, RunError, UserError
+from gsco.errors import DatasetError, ModelError, RunError, UserError
 from gsco.generalist import load_generalist
 from gsco.generalist.nano.assemble import weights_folder
 from gsco.generalist.nano.averaging import average_adapters
 from gsco.generalist.records import Record, write_records
-from gsco.teaching.recipe import TrainRecipe, read_recipe, recipe_file, train_by_recipe
+from gsco.teaching.recipe import Source, TrainRecipe, given_records, read_recipe, recipe_file, train_by_recipe
 
 TINY = """
 sources:
@@ -44,6 +47,32 @@ stages:
     settings: {views: 1, batch_size: 4}
 average: [second, beside]
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [("busi", ["normal", "benign", "malignant"]), ("cxr_nih", ["pneumonia", "no finding"])],
+)
+def test_reports_that_come_with_the_recipe_pass_the_filter_for_one_label(
+    tmp_path: Path, name: str, labels: list[str]
+) -> None:
+    (source,) = (s for s in read_recipe(recipe_file("nano")).sources if s.records and s.path == name)
+    records = given_records(source, root=tmp_path)
+    assert len(records) > 500 and len({record.image for record in records}) == len(records)
+    words = vocabulary_of(labels)
+    for record in records:
+        assert record.image and record.image.path.parent == tmp_path / name / "images"
+        report = parse_report(record.answer)
+        fitting = [label for label in labels if not judge(report, Known((label,)), words)]
+        assert len(fitting) == 1, record.answer
+
+
+def test_records_below_the_data_root_come_before_those_of_the_package(tmp_path: Path) -> None:
+    own = Record("1", "report", "mine", None, "What?", "That.")
+    write_records([own], tmp_path).rename(tmp_path / "mine.jsonl")
+    assert given_records(Source(records="mine.jsonl"), root=tmp_path) == [own]
+    with pytest.raises(DatasetError, match=r"nowhere\.jsonl"):
+        given_records(Source(records="nowhere.jsonl"), root=tmp_path)
 
 
 @pytest.mark.nano

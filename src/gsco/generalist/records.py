@@ -81,8 +81,8 @@ def file_of(ref: ImageRef, folder: Path) -> Path:
     return target.resolve()
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read one-turn InternVL conversations; a relative image path counts from the file's folder.
+def read_records(path: Path, *, images: Path | None = None) -> list[Record]:
+    """Read one-turn InternVL conversations; a relative image path counts from `images`, or the file's folder.
 
     Raises:
         DatasetError: there is no such file, or a record is none of one turn about at most one image.
@@ -102,7 +102,7 @@ def read_records(path: Path) -> list[Record]:
                 id=str(found.get("id", number)),
                 kind=str(found.get("kind", "")),
                 source=str(found.get("source", "")),
-                image=image_ref(image, path.parent) if image else None,
+                image=image_ref(image, images or path.parent) if image else None,
                 prompt=human["value"].removeprefix(_TAG),
                 answer=gpt["value"],
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +16,11 @@ from gsco.collaboration import Evidence
 from gsco.errors import RunError, UserError
 from gsco.generalist.records import Record, read_records, write_records
 from gsco.retrieval.likeness import group_alike
+from gsco.teaching.copies import not_about, without_copies
 from gsco.teaching.curriculum import make_records
-from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
+from gsco.teaching.out_of_fold import Progress, out_of_fold_evidence, thin_dataset
 from gsco.teaching.shares import Shares, only_known
 
-Progress = Callable[[str, int, int], None]
 SHIPPED = ("nano", "meddr")
 """``nano``: what MedDr-nano's own weights were made by; ``meddr``: for `gsco.generalist.finetune`."""
 
@@ -31,12 +30,16 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """One dataset to learn from: a path below the data root, `phantoms` to be made, or a file of records."""
+    """One dataset to learn from: a path below the data root, `phantoms` to be made, or a file of `records`.
+
+    Records are read from below the data root, or else from those that come with this package. Their relative
+    image paths count from `path` below the data root, or from the file's own folder where there is none.
+    """
 
     path: str | None = None
     phantoms: int | None = Field(default=None, gt=0, description="how many phantoms to make instead")
     records: str | None = Field(
-        default=None, description="a file of training records below the data root instead, taken as they are"
+        default=None, description="a file of training records instead, taken as they are"
     )
     task: Literal["diagnosis", "vqa", "report"] = "diagnosis"
     weight: float = Field(default=1.0, ge=0)
@@ -161,10 +164,12 @@ def train_by_recipe(
     from gsco.generalist.nano.train import TrainConfig, train_nano
 
     _same_recipe(recipe, out / "stages")
-    given = [(s.weight, read_records(root / s.records)) for s in recipe.sources if s.records]
     sources = [source for source in recipe.sources if not source.records]
     datasets = [_load(source, root, out / "stages") for source in sources]
-    datasets = _without_copies(datasets, out / "stages" / "left_out.json", progress)
+    datasets, left_out = without_copies(datasets, out / "stages" / "left_out.json", progress=progress)
+    given = [
+        (s.weight, not_about(given_records(s, root=root), left_out)) for s in recipe.sources if s.records
+    ]
     alike = partial(progress, "looking for images that are alike") if progress else None
     twins = {d.name: s.twins for d, s in zip(datasets, sources, strict=True) if s.task == "diagnosis"}
     datasets = group_alike(datasets, twins, progress=alike)
@@ -203,6 +208,19 @@ def _same_recipe(recipe: TrainRecipe, folder: Path) -> None:
     path.write_text(json.dumps(now, indent=2) + "\n")
 
 
+def given_records(source: Source, *, root: Path) -> list[Record]:
+    """The records that a source names, from below the data root or else from this package.
+
+    Raises:
+        DatasetError: there is no such file, or it holds something else.
+    """
+    if source.records is None:
+        return []
+    here, shipped = root / source.records, Path(__file__).parent / source.records
+    images = root / source.path if source.path else None
+    return read_records(here if here.exists() or not shipped.exists() else shipped, images=images)
+
+
 def _load(source: Source, root: Path, folder: Path) -> Dataset:
     if source.phantoms is not None:
         from gsco.cases.phantoms import generate_phantoms
@@ -215,30 +233,6 @@ def _load(source: Source, root: Path, folder: Path) -> Dataset:
     else:
         raise UserError("a source needs a path or a number of phantoms")
     return load_dataset(path, task=source.task)
-
-
-def _without_copies(datasets: list[Dataset], path: Path, progress: Progress | None) -> list[Dataset]:
-    """The datasets without training cases that are, or nearly are, cases of their own other splits."""
-    from gsco.retrieval import check_leakage
-
-    known: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
-    out = []
-    for dataset in datasets:
-        others = [case for case in dataset.cases if case.split != "train"]
-        if dataset.name not in known and others and dataset.task.kind == "diagnosis":
-            report = check_leakage(
-                dataset.split("train"),
-                others,
-                progress=partial(progress, f"looking for copies in {dataset.name}") if progress else None,
-            )
-            report.raise_if()
-            known[dataset.name] = sorted(report.purge())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(known))
-        gone = set(known.get(dataset.name, ()))
-        kept = tuple(case for case in dataset.cases if case.split != "train" or case.id not in gone)
-        out.append(dataclasses.replace(dataset, cases=kept))
-    return out
 
 
 def _records(
