@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "gsco"
-GROUND = {"errors", "disk"}
+GROUND = {"errors", "disk", "progress"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "disk": {"errors"},
+    "progress": set(),
     "embedded": GROUND,
     "cases": GROUND,
     "specialists": {*GROUND, "embedded", "cases"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from gsco.bootstrapping.duplicates import Seen
 from gsco.bootstrapping.sides import disagree
 from gsco.bootstrapping.vocabulary import Vocabulary
 from gsco.cases.reports import Report, parse_report
+from gsco.progress import Count
 
 Outcome = Literal["accepted", "spare", "rejected"]
 
@@ -62,7 +63,7 @@ def select(
     agreement: int = 1,
     keep: int = 1,
     seen: Seen | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
 ) -> list[Verdict]:
     """Judge drafts, in their order.
 

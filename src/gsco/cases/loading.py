@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from gsco.cases.medmnist import load_npz
 from gsco.cases.paths import expanded
 from gsco.cases.splits import check_ids, check_splits
 from gsco.errors import DatasetError, ImageError, UserError
+from gsco.progress import Count
 
-Progress = Callable[[int, int], None]
 """Told (done, total) now and then."""
 
 
@@ -32,7 +32,7 @@ def load_dataset(
     name: str | None = None,
     seed: int = 0,
     label_column: str | None = None,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Dataset:
     """Read a dataset: a dataset folder, a MedMNIST ``.npz``, class folders, or conversations.
 
@@ -101,7 +101,7 @@ def find_dataset(name: str) -> Path | None:
 
 
 def find_broken(
-    refs: Iterable[ImageRef], *, progress: Progress | None = None, workers: int | None = None
+    refs: Iterable[ImageRef], *, progress: Count | None = None, workers: int | None = None
 ) -> dict[ImageRef, str]:
     """Open every image, in threads, and say which cannot be read.
 
@@ -183,9 +183,7 @@ def _missing(refs: Iterable[ImageRef]) -> dict[ImageRef, str]:
     return missing
 
 
-def _without_broken(
-    dataset: Dataset, *, max_broken: float, decode: bool, progress: Progress | None
-) -> Dataset:
+def _without_broken(dataset: Dataset, *, max_broken: float, decode: bool, progress: Count | None) -> Dataset:
     """The dataset less the cases with a broken image; DatasetError where these are too many."""
     refs = list(dict.fromkeys(ref for case in dataset.cases for ref in case.images if ref.key is None))
     broken = _missing(refs)

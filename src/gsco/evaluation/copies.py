@@ -7,13 +7,14 @@ to be answered is no validation at all: specialists are chosen, and answers cali
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gsco.cases import Case, Dataset
 from gsco.errors import counted
 from gsco.evaluation.work import Work
+from gsco.progress import Count
 
 _FILE = "leakage.json"
 
@@ -92,7 +93,7 @@ def validation_copies(
     answered: Sequence[Case],
     *,
     allowed: Collection[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
 ) -> dict[str, list[str]]:
     """Ids of validation cases that copy others, and of those to leave out: all, or none where an option
     would be without any.

@@ -5,13 +5,14 @@ The form is that of `gsco.cases.conversations`; a record adds ``kind`` and ``sou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gsco.cases import ImageRef, load_image
 from gsco.cases.conversations import IMAGE_TAG, image_ref, read_conversations, write_conversations
 from gsco.errors import DatasetError
+from gsco.progress import Count
 
 _TAG = f"{IMAGE_TAG}\n"
 
@@ -36,9 +37,7 @@ class Record:
     answer: str
 
 
-def write_records(
-    records: Sequence[Record], folder: Path, *, progress: Callable[[int, int], None] | None = None
-) -> Path:
+def write_records(records: Sequence[Record], folder: Path, *, progress: Count | None = None) -> Path:
     """Write ``records.jsonl`` into `folder`, and rows of npz arrays as PNG beside it.
 
     Returns:

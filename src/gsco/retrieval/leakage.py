@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from gsco.cases import Case, ImageRef, load_image
 from gsco.errors import ImageError, LeakageError
+from gsco.progress import Count
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +56,6 @@ _WORDS = {
 }
 
 Load = Callable[[ImageRef], "Image.Image"]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def check_leakage(
     *,
     near_duplicate_threshold: float = NEAR_DUPLICATE,
     load: Load = load_image,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     workers: int | None = None,
 ) -> LeakageReport:
     """Compare the cases of an index with the cases to be answered; nothing is raised for what is found.
@@ -247,7 +247,7 @@ Look = tuple[str, NDArray[np.float32]]
 
 
 def _look(
-    refs: Sequence[ImageRef], load: Load, progress: Progress | None, workers: int | None
+    refs: Sequence[ImageRef], load: Load, progress: Count | None, workers: int | None
 ) -> tuple[dict[ImageRef, Look], tuple[str, ...]]:
     def one(ref: ImageRef) -> Look | str:
         try:

@@ -8,21 +8,20 @@ neighbours and what is held back from looking go by group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from gsco.cases import Case, Dataset
 from gsco.cases.splits import UnionFind
+from gsco.progress import Count
 from gsco.retrieval.leakage import check_leakage
-
-Progress = Callable[[int, int], None]
 
 
 def group_alike(
     datasets: Sequence[Dataset],
     twins: Mapping[str, Mapping[str, str]] | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> list[Dataset]:
     """The datasets with the ``group`` of training cases widened to all that are alike.
 

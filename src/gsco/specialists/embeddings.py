@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from gsco.cases import ImageRef
 from gsco.errors import ModelError
+from gsco.progress import Count
 from gsco.specialists.base import Specialist
 from gsco.specialists.features import extract
-
-Progress = Callable[[int, int], None]
 
 
 def embed(
@@ -22,7 +21,7 @@ def embed(
     *,
     pooled: bool = True,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> NDArray[np.float32]:
     """What a specialist makes of images before it decides, from the store or computed.
 

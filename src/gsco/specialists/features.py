@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from gsco.cases import ImageRef
 from gsco.errors import ImageError, StorageError
+from gsco.progress import Count
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Kind = Literal["pooled", "texture", "maps", "prelogits"]
-Progress = Callable[[int, int], None]
 
 
 def extract(
@@ -44,7 +44,7 @@ def extract(
     pooled: bool = True,
     kind: Kind | None = None,
     batch_size: int = 16,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Features of images, from the store or computed.

@@ -7,7 +7,7 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset, units_of
 from gsco.disk import whole_file, writing
 from gsco.errors import DatasetError, ModelError
+from gsco.progress import Progress
 from gsco.specialists.features import image_keys
 from gsco.specialists.trained import TrainedSpecialist, TrainingJob
-
-Progress = Callable[[str, int, int], None]
 
 
 def grouped_folds(

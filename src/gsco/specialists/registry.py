@@ -12,10 +12,11 @@ import numpy as np
 
 from gsco.cases import Dataset
 from gsco.errors import DatasetError, ModelError
+from gsco.progress import Progress
 from gsco.specialists.loading import resolve
 from gsco.specialists.machine import ONE_CPU, Machine
 from gsco.specialists.plugins import make_by_plugin, plugins
-from gsco.specialists.trained import Progress, TrainedSpecialist, TrainingJob
+from gsco.specialists.trained import TrainedSpecialist, TrainingJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.disk import make_folder, write_atomic
 from gsco.errors import ModelError
+from gsco.progress import Progress
 from gsco.specialists.calibration import (
     class_reliability,
     fit_temperature,
@@ -30,7 +31,6 @@ from gsco.specialists.conformal import ANSWERED, COVERAGE, ConformalSets, cut_of
 from gsco.specialists.machine import ONE_CPU, Machine
 
 FORMAT = "gsco-specialist"
-Progress = Callable[[str, int, int], None]
 Fields = dict[str, Any]
 Tensors = dict[str, NDArray[Any]]
 

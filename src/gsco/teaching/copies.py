@@ -11,8 +11,8 @@ from pathlib import Path
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.disk import whole_file
 from gsco.generalist.records import Record
+from gsco.progress import Progress
 from gsco.retrieval import check_leakage
-from gsco.teaching.out_of_fold import Progress
 
 
 def without_copies(

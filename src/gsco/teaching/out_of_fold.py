@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from gsco.cases import Dataset
 from gsco.collaboration import Evidence, assemble, neighbour_choices, similar_to_known
+from gsco.progress import Progress
 from gsco.specialists import Opinion
-
-Progress = Callable[[str, int, int], None]
 
 
 def thin_dataset(dataset: Dataset, *, most: int, seed: int = 0) -> Dataset:

@@ -15,10 +15,11 @@ from gsco.cases import Dataset, load_dataset
 from gsco.collaboration import Evidence
 from gsco.errors import RunError, UserError
 from gsco.generalist.records import Record, read_records, write_records
+from gsco.progress import Progress
 from gsco.retrieval.likeness import group_alike
 from gsco.teaching.copies import not_about, without_copies
 from gsco.teaching.curriculum import make_records
-from gsco.teaching.out_of_fold import Progress, out_of_fold_evidence, thin_dataset
+from gsco.teaching.out_of_fold import out_of_fold_evidence, thin_dataset
 from gsco.teaching.shares import Shares, only_known
 
 SHIPPED = ("nano", "meddr")

@@ -14,7 +14,7 @@ The first four use label sets from `UNSEEN`, half of the prompts with an image w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from gsco.collaboration import Evidence
 from gsco.collaboration.templates import get_template
 from gsco.errors import DatasetError
 from gsco.generalist import Generalist, Request
+from gsco.progress import Count
 from gsco.retrieval import Neighbour
 from gsco.specialists import Opinion
 from gsco.teaching.simulate import simulate_evidence
@@ -178,7 +179,7 @@ def run_trial(
     items: Sequence[TrialItem],
     *,
     batch_size: int = 16,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
 ) -> list[TrialResult]:
     """Ask a generalist every prompt by option scoring, and count."""
     chosen: list[int] = []

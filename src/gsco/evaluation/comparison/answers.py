@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from gsco.disk import storage_errors, write_atomic
 from gsco.errors import DatasetError, ModelError, NoLabelsError
 from gsco.evaluation.comparison.labels import means_else
 from gsco.evaluation.metrics import Floats
+from gsco.progress import Count
 
 if TYPE_CHECKING:
     from gsco.cases.case import Split
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 BLOCK = 64
 """Images per kept file: what a kill may lose."""
 _CARD = "README.md"
-Step = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def folders_of_run(run: Path) -> list[Path]:
 
 
 def ask(
-    contestant: Contestant, images: Sequence[ImageRef], *, cache: Path, step: Step | None = None
+    contestant: Contestant, images: Sequence[ImageRef], *, cache: Path, step: Count | None = None
 ) -> Floats:
     """Calibrated probabilities, (images, options), from the cache or asked for.
 

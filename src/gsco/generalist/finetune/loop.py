@@ -17,8 +17,8 @@ from transformers import Trainer, TrainerCallback
 from gsco.errors import RunError
 from gsco.generalist.finetune.encoding import IGNORED
 from gsco.generalist.training_files import forget_after
+from gsco.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 COMPLETE = "complete.json"
 """Written last into a checkpoint: one without it is half a checkpoint."""
 

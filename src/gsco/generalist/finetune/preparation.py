@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from gsco.errors import DatasetError, ImageError
 from gsco.generalist.finetune.conversation import Conversation, SkippedRecord, read_conversation
 from gsco.generalist.finetune.encoding import IGNORED, Encoder
 from gsco.generalist.finetune.meta import Annotation
+from gsco.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 _FLUSH = 64
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from gsco.generalist.finetune.preparation import Prepared, prepare, statistics, 
 from gsco.generalist.finetune.recipe import FinetuneRecipe
 from gsco.generalist.training_files import same_or_new
 from gsco.generalist.vlm import VLM, LoadOptions, load_vlm
+from gsco.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Data = tuple[tuple[Annotation, ...], list[Prepared]]
 PARALLEL = Path(__file__).parent / "parallel"
 """Shipped settings of DeepSpeed ZeRO-3 (``zero3.json``) and FSDP (``fsdp.json``)."""

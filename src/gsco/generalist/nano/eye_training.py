@@ -8,7 +8,7 @@ the epoch that names held-out images best. Called again after a kill it goes on,
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,11 @@ from gsco.generalist.nano.assemble import assemble_base, load_base
 from gsco.generalist.nano.eye import augment, to_pixels
 from gsco.generalist.nano.naming import Shown, Words, balanced_accuracy, balanced_order, held_out, naming_loss
 from gsco.generalist.training_files import same_or_new
+from gsco.progress import Progress
 
 if TYPE_CHECKING:
     from gsco.generalist.nano.modeling import MedDrNanoForConditionalGeneration
 
-Progress = Callable[[str, int, int], None]
 STORED = 256  # side of the pictures that views are cut from
 
 

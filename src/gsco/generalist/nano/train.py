@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from gsco.generalist.nano.eye_training import eye_within, open_eye, shipped
 from gsco.generalist.nano.vision_store import VisionStore
 from gsco.generalist.records import Record
 from gsco.generalist.training_files import forget_after, same_or_new
+from gsco.progress import Progress
 
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -150,7 +151,7 @@ class _NanoTrainer(Trainer):
 class _Log(TrainerCallback):
     """Each logged step as a line of ``training_log.jsonl``, and to the caller's progress."""
 
-    def __init__(self, path: Path, progress: Callable[[str, int, int], None] | None) -> None:
+    def __init__(self, path: Path, progress: Progress | None) -> None:
         self.path = path
         self.progress = progress
 
@@ -181,7 +182,7 @@ def train_nano(
     eye: Path | None = None,
     base: Path | None = None,
     cache: Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Train an adapter on `records` and write it to `out`; a second call after a kill goes on.
 

@@ -15,6 +15,7 @@ from PIL import Image
 from gsco.cases import ImageRef, load_image
 from gsco.generalist.nano.eye import augment, vision_tokens
 from gsco.generalist.nano.modeling import IMAGE_TOKENS, MedDrNanoForConditionalGeneration
+from gsco.progress import Progress
 
 _CHUNK = 8  # images decoded ahead while the ones before are looked at
 
@@ -55,7 +56,7 @@ class VisionStore:
         *,
         views: int,
         seed: int,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> VisionStore:
         """Look at every image once; a second call after a kill goes on where the first one was."""
         folder.mkdir(parents=True, exist_ok=True)
