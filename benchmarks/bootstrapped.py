@@ -41,6 +41,7 @@ from gsco.generalist import Generalist, Request, load_generalist
 from gsco.generalist.nano.assemble import weights_folder
 from gsco.generalist.nano.train import TrainConfig, train_nano
 from gsco.generalist.records import Record, read_records
+from gsco.teaching.copies import without_copies
 from gsco.teaching.curriculum import make_records
 from gsco.teaching.shares import Shares
 from phantom_reports import GRAMMARS, write_phantom_report
@@ -78,6 +79,7 @@ def main() -> None:
     for path in options.data:
         dataset = load_dataset(path)
         folder = options.out / dataset.name
+        (dataset,), _ = without_copies([dataset], folder / "left_out.json")
         told = Settings(
             (str(writer),),
             template=TEMPLATE,

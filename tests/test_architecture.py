@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "collaboration": {*GROUND, "cases", "specialists", "retrieval", "generalist"},
     "teaching": {*GROUND, "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
     "evaluation": {*GROUND, "embedded", "cases", "specialists", "retrieval", "generalist", "collaboration"},
-    "bootstrapping": {*GROUND, "cases", "generalist", "evaluation"},
+    "bootstrapping": {*GROUND, "cases", "retrieval", "generalist", "evaluation"},
 }
 
 

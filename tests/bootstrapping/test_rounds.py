@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,27 @@ def test_several_generators_agree(dataset: Dataset, tmp_path: Path) -> None:
 def test_limit_takes_labels_in_turn(dataset: Dataset, tmp_path: Path) -> None:
     statistics = bootstrap(dataset, Settings(("writer",), limit=6), tmp_path / "boot.jsonl", load=load)
     assert {counts["images"] for counts in statistics["labels"].values()} == {3}
+
+
+def test_what_copies_a_test_image_is_not_reported(dataset: Dataset, tmp_path: Path) -> None:
+    images = dataset.root / "images"
+    shutil.copyfile(images / "23.png", images / "1.png")
+    found = bootstrap(dataset, Settings(("writer",)), tmp_path / "boot.jsonl", load=load)
+    assert (found["images"], found["copies_left_out"]) == (19, 1)
+    folder = tmp_path / "boot.rounds" / "round-01"
+    assert json.loads((folder / "leakage.json").read_text())["left_out"] == ["images/1.png"]
+    drafts = [json.loads(line)["case_id"] for line in (folder / "drafts.jsonl").read_text().splitlines()]
+    assert "images/1.png" not in drafts
+    kept = Settings(("writer",), keep_copies=True)
+    found = bootstrap(dataset, kept, tmp_path / "all.jsonl", load=load)
+    assert (found["images"], found["copies_left_out"]) == (20, 0)
+
+
+def test_nothing_but_copies_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    for i in range(20):
+        shutil.copyfile(dataset.root / "images" / "23.png", dataset.root / "images" / f"{i}.png")
+    with pytest.raises(DatasetError, match="no labelled train case but copies of cases of later splits"):
+        bootstrap(dataset, Settings(("writer",)), tmp_path / "boot.jsonl", load=load)
 
 
 def test_bad_input_is_one_line(dataset: Dataset, tmp_path: Path) -> None:

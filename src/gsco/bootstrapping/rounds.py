@@ -3,8 +3,8 @@
 ``boot.jsonl`` has its rounds beside it::
 
     boot.jsonl                    accepted records of all rounds, in training format
-    boot.rounds/round-01/         config.json, drafts.jsonl, accepted.jsonl, rejected.jsonl, statistics.json,
-                                  page.html
+    boot.rounds/round-01/         config.json, leakage.json, drafts.jsonl, accepted.jsonl, rejected.jsonl,
+                                  statistics.json, page.html
     boot.rounds/round-02/         the same, by a generator that learnt from the first round
 """
 
@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gsco.bootstrapping.copies import copies_of_later_splits
 from gsco.bootstrapping.drafting import draft_prompt, write_drafts
 from gsco.bootstrapping.duplicates import Seen
 from gsco.bootstrapping.selection import Verdict, select
@@ -27,7 +28,7 @@ from gsco.cases.case import Dataset
 from gsco.cases.conversations import IMAGE_TAG, read_conversations, write_conversations
 from gsco.cases.reports import report_question
 from gsco.disk import write_atomic
-from gsco.errors import RunError, UserError
+from gsco.errors import RunError, UserError, counted
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.runfolder import RunFolder
 from gsco.generalist import Generalist
@@ -76,9 +77,18 @@ def bootstrap(
             where=str(rounds),
             remedy=f"Make round {max(1, number - 1)} first.",
         )
-    found, words, unlabelled = subjects(dataset, settings)
+    found, words, unlabelled = subjects(dataset, settings)  # what cannot be made is told before a folder is
     folder = RunFolder(rounds / f"round-{number:02d}")
     with folder.locked():
+        left_out: frozenset[str] = frozenset()
+        if not settings.keep_copies:
+            left_out = copies_of_later_splits(folder, dataset, settings.split, progress)
+            found, words, unlabelled = subjects(dataset, settings, without=left_out)
+            if left_out:
+                progress.note(
+                    f"{counted(len(left_out), f'{settings.split} image')} left out, (near) copies of those "
+                    "of later splits (leakage.json; --keep-copies lets them pass)"
+                )
         _settle(folder, dataset, settings, found, number)
         lines = write_drafts(folder, settings, found, load, progress)
         seen = Seen()
@@ -101,6 +111,7 @@ def bootstrap(
             "dataset": dataset.name,
             "round": number,
             "unlabelled": unlabelled,
+            "copies_left_out": len(left_out),
             **summarise(verdicts, by_id, words),
         }
         records = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gsco.bootstrapping.checks import Known
@@ -30,6 +31,7 @@ class Settings:
         limit: at most so many images, spread over the labels.
         max_new_tokens: of one report.
         position_column: column of ``labels.csv`` with the finding's place.
+        keep_copies: report images, too, that (nearly) copy one of a later split.
     """
 
     generalists: tuple[str, ...]
@@ -43,6 +45,7 @@ class Settings:
     limit: int | None = None
     max_new_tokens: int = 192
     position_column: str | None = None
+    keep_copies: bool = False
 
     def __post_init__(self) -> None:
         check_template(self.template)
@@ -69,11 +72,18 @@ class Subject:
     known: Known
 
 
-def subjects(dataset: Dataset, settings: Settings) -> tuple[list[Subject], Vocabulary, int]:
+def subjects(
+    dataset: Dataset, settings: Settings, *, without: Collection[str] = ()
+) -> tuple[list[Subject], Vocabulary, int]:
     """The images of a round, the words of the task, and how many cases were left out for want of a label.
 
+    Args:
+        dataset: labelled images.
+        settings: of the round.
+        without: ids of cases to leave out.
+
     Raises:
-        DatasetError: the data are no diagnosis task, or no case of the split has a label.
+        DatasetError: the data are no diagnosis task, or no case of the split has a label and may stay.
     """
     if dataset.task.kind != "diagnosis" or not dataset.task.options:
         raise DatasetError(
@@ -90,6 +100,8 @@ def subjects(dataset: Dataset, settings: Settings) -> tuple[list[Subject], Vocab
     columns = (settings.position_column,) if settings.position_column else POSITION_COLUMNS
     out, unlabelled = [], 0
     for case in dataset.split(settings.split):
+        if case.id in without:
+            continue
         labels = case.labels or ((normal,) if multi and normal else ())
         if not labels:
             unlabelled += 1
@@ -105,7 +117,8 @@ def subjects(dataset: Dataset, settings: Settings) -> tuple[list[Subject], Vocab
         )
         out.append(Subject(case, told, Known(tuple(labels), here)))
     if not out:
-        raise DatasetError(f"has no labelled {settings.split} case", where=str(dataset.root))
+        besides = " but copies of cases of later splits" if without else ""
+        raise DatasetError(f"has no labelled {settings.split} case{besides}", where=str(dataset.root))
     return _limited(out, settings.limit), words, unlabelled
 
 

@@ -55,6 +55,10 @@ def bootstrap(
     position_column: Annotated[
         str | None, typer.Option(help="Column with the finding's place. Default: position or finding_side.")
     ] = None,
+    keep_copies: Annotated[
+        bool,
+        typer.Option("--keep-copies", help="Report images, too, that (nearly) copy one of a later split."),
+    ] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest report.")] = 192,
     seed: Annotated[int, typer.Option(min=0, help="Of the wording, and of what is drawn.")] = 0,
     temperature: Annotated[
@@ -92,6 +96,7 @@ def bootstrap(
         limit=limit,
         max_new_tokens=max_new_tokens,
         position_column=position_column,
+        keep_copies=keep_copies,
     )
     set_threads(threads)
     progress = reporter(stderr())
