@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from gsco.cases import ImageRef
@@ -11,6 +12,9 @@ DESCRIBE = "Describe this image."
 REPORT = "Write a report of this image with findings and impression."
 KEPT_TURNS = 6
 KEPT_CHARACTERS = 4000
+LONGEST_LOOP = 20
+"""Words and marks of a phrase, at most, that is said again and again."""
+LOOPED = "[the same again and again]"
 
 
 @dataclass
@@ -30,9 +34,12 @@ class Conversation:
     turns: list[tuple[str, str]] = field(default_factory=list)
 
     def ask(self, question: str) -> str:
-        """The answer, which is remembered; an empty one is not, since it says nothing to go on from."""
+        """The answer; one that ends in a loop is cut (`without_loop`).
+
+        It is remembered; an empty one is not, since it says nothing to go on from.
+        """
         request = Request(question, self.image, history=recent(self.turns))
-        answer = self.generalist.generate([request], max_new_tokens=self.max_new_tokens)[0]
+        answer = without_loop(self.generalist.generate([request], max_new_tokens=self.max_new_tokens)[0])
         if answer:
             self.turns.append((question, answer))
         return answer
@@ -52,3 +59,24 @@ def recent(turns: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
             break
         kept.insert(0, (question, answer))
     return tuple(kept)
+
+
+def without_loop(text: str) -> str:
+    """The text up to where it begins to say one phrase again and again to its end, as small models do.
+
+    A phrase of at most `LONGEST_LOOP` words and marks that is there three times, and perhaps begun once more
+    where the answer was cut off, is a loop. It is kept once, with `LOOPED` behind it.
+    """
+    found = list(re.finditer(r"\w+|[^\w\s]", text))
+    words = [match.group() for match in found]
+    cut = len(words)
+    for period in range(1, min(LONGEST_LOOP, len(words) // 3) + 1):
+        end = len(words)
+        if words[-1] != words[-1 - period]:
+            end -= 1  # a last word that was cut off in its middle says nothing
+        start = end
+        while start > period and words[start - 1] == words[start - 1 - period]:
+            start -= 1
+        if end - start >= 2 * period and any(word[0].isalnum() for word in words[start:end]):
+            cut = min(cut, start)
+    return text if cut == len(words) else f"{text[: found[cut - 1].end()]} {LOOPED}"
