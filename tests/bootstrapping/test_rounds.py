@@ -173,7 +173,7 @@ def test_what_copies_a_test_image_is_not_reported(dataset: Dataset, tmp_path: Pa
     found = bootstrap(dataset, Settings(("writer",)), tmp_path / "boot.jsonl", load=load)
     assert (found["images"], found["copies_left_out"]) == (19, 1)
     folder = tmp_path / "boot.rounds" / "round-01"
-    assert json.loads((folder / "leakage.json").read_text())["left_out"] == ["images/1.png"]
+    assert json.loads((folder / "leakage.json").read_text())["purged"] == ["images/1.png"]
     drafts = [json.loads(line)["case_id"] for line in (folder / "drafts.jsonl").read_text().splitlines()]
     assert "images/1.png" not in drafts
     kept = Settings(("writer",), keep_copies=True)

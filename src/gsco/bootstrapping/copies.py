@@ -24,6 +24,6 @@ def copies_of_later_splits(
         later = [case for name in _LATER[split] for case in dataset.split(name)]
         with progress.stage("looking for copies") as step:
             report = check_leakage(dataset.split(split), later, progress=step)
-        known = {**report.to_json(), "left_out": sorted(report.purge())}
+        known = report.to_json()
         folder.write_json(_FILE, known)
-    return frozenset(known["left_out"])
+    return frozenset(known["purged"])
