@@ -50,6 +50,18 @@ def test_json_names_what_is_explained(
     assert not image.with_name("scan.png.heat.png").exists()
 
 
+def test_a_numbered_option_of_medmnist_is_called_by_its_name(
+    finished_run: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(finished_run / "specialists" / "linear_probe", tmp_path / "of_medmnist"))
+    card = json.loads((folder / "config.json").read_text())
+    card["options"] = [str(i) for i in range(len(card["options"]))]
+    card["details"]["dataset"] = "pneumoniamnist"
+    (folder / "config.json").write_text(json.dumps(card))
+    assert call(folder, image, "--option", "pneumonia") == 0
+    assert "linear_probe: pneumonia, " in capsys.readouterr().out
+
+
 def test_dicom_is_explained_as_well(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,8 @@ def explain(
     folder: Annotated[Path, typer.Argument(help="Folder of the specialist.", show_default=False)],
     image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or DICOM file.", show_default=False)],
     option: Annotated[
-        str | None, typer.Option(help="Key of the option to explain. Default: the specialist's answer.")
+        str | None,
+        typer.Option(help="Key or name of the option to explain. Default: the specialist's answer."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="PNG to write. Default: beside the image, IMAGE.heat.png.")
@@ -27,20 +28,27 @@ def explain(
     from gsco.cases import ImageRef, load_image
     from gsco.cases.paths import expanded
     from gsco.cli.console import RESEARCH_ONLY, print_json, stdout
+    from gsco.evaluation.comparison.answers import trained_on
+    from gsco.evaluation.comparison.labels import plain, readable_names
     from gsco.specialists import load_specialist
     from gsco.specialists.heatmaps import heatmap
     from gsco.specialists.overlays import save_figure
 
     ref = ImageRef(expanded(image))
     picture = load_image(ref)  # a broken image is told before anything is loaded for it
-    found = heatmap(load_specialist(folder), ref, option)
+    specialist = load_specialist(folder)
+    names = readable_names(specialist.options, trained_on(specialist))
+    found = heatmap(
+        specialist, ref, {plain(name): key for key, name in names.items()}.get(plain(option or ""), option)
+    )
     target = out or ref.path.with_name(f"{ref.path.name}.heat.png")
-    save_figure(target, picture, [found], title=image.name)
+    save_figure(target, picture, [found], title=image.name, names=names)
     if json:
         print_json({"image": str(image), "map": str(target), **found.to_dict()})
         return
     console = stdout()
-    said = f"{found.specialist}: {found.option}, {100 * found.probability:.1f} % ({found.method})"
+    name = names.get(found.option, found.option)
+    said = f"{found.specialist}: {name}, {100 * found.probability:.1f} % ({found.method})"
     console.print(said, markup=False, highlight=False)
     if found.empty:
         console.print("No place of the image speaks for it: the map is empty.", highlight=False)

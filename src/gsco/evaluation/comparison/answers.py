@@ -195,9 +195,9 @@ def check_dataset(dataset: Dataset, split: Split) -> None:
         )
 
 
-def trained_on(contestant: Contestant) -> str:
+def trained_on(specialist: Specialist) -> str:
     """Name of the dataset that a specialist was trained on; empty where it does not say."""
-    return str(getattr(contestant.specialist, "details", {}).get("dataset", ""))
+    return str(getattr(specialist, "details", {}).get("dataset", ""))
 
 
 def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
@@ -215,7 +215,7 @@ def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
             where=str(contestant.folder),
             remedy="Train one on this dataset.",
         )
-    other = means_else(dataset.task.options, own, trained_on(contestant))
+    other = means_else(dataset.task.options, own, trained_on(contestant.specialist))
     if set(own) != set(options) or other:
         raise ModelError(
             f"specialist {contestant.name!r} chooses among {', '.join(own)}, but {dataset.name} has "

@@ -167,7 +167,7 @@ def _external(who: Contestant, dataset: Dataset, split: Split, mapping: Sequence
             where=str(who.folder),
             remedy="On another dataset, specialists with one label a case can be judged.",
         )
-    own, source = who.specialist.options, trained_on(who)
+    own, source = who.specialist.options, trained_on(who.specialist)
     found = map_labels(dataset.task.options, own, trained_on=source, given=mapping)
     cases = labelled(dataset, split)
     known = tuple(case for case in cases if case.label in found.pairs)
