@@ -52,7 +52,7 @@ def without_copies(
             with whole_file(path) as draft:
                 draft.write_text(json.dumps(known))
         gone = set(known.get(dataset.name, ()))
-        left_out |= {_place(image) for case in train if case.id in gone for image in case.images}
+        left_out |= {place(image) for case in train if case.id in gone for image in case.images}
     kept = [
         dataset
         if dataset.task.kind == "vqa"
@@ -63,13 +63,14 @@ def without_copies(
 
 
 def not_about(records: Sequence[Record], left_out: Collection[ImageRef]) -> list[Record]:
-    """The records that show none of the images that were left out."""
-    return [record for record in records if not record.image or _place(record.image) not in left_out]
+    """The records that show none of the images that are left out, each given by its `place`."""
+    return [record for record in records if not record.image or place(record.image) not in left_out]
 
 
 def _may_stay(case: Case, left_out: Collection[ImageRef]) -> bool:
-    return case.split != "train" or not any(_place(image) in left_out for image in case.images)
+    return case.split != "train" or not any(place(image) in left_out for image in case.images)
 
 
-def _place(image: ImageRef) -> ImageRef:
+def place(image: ImageRef) -> ImageRef:
+    """The same image by its resolved path, so that two ways to it are one."""
     return dataclasses.replace(image, path=image.path.resolve())

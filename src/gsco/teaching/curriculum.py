@@ -25,19 +25,19 @@ specialist never speaks about an image it was trained on, or the generalist woul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from gsco.cases import Case, Dataset
+from gsco.cases import Case, Dataset, ImageRef
 from gsco.cases.reports import parse_report, report_question
 from gsco.collaboration.arms import restrict
 from gsco.collaboration.evidence import Evidence
 from gsco.collaboration.templates import ask_closed
 from gsco.errors import DatasetError, UserError
 from gsco.generalist.records import Record
+from gsco.teaching.copies import not_about, place
 from gsco.teaching.held_back import held_back
 from gsco.teaching.invented_sets import bare_record, blank_record, familiar_record, foreign_record
 from gsco.teaching.shares import Shares
@@ -117,17 +117,17 @@ class _Maker:
         self._known = ByWeight(known)
         self._looked: dict[str, Iterator[Case]] = {}
         self._heard: dict[str, Iterator[Case]] = {}
-        held = set[Path]()
+        held = set[ImageRef]()
         for _, d in known:
             to_look, to_hear = held_back([case for case in d.split("train") if case.label is not None])
-            held |= {case.image.path.resolve() for case in to_hear if case.image.key is None}
+            held |= {place(case.image) for case in to_hear}
             self._looked[d.name] = balanced(rng, to_look)
             self._heard[d.name] = endless(rng, to_hear) if shares.natural else balanced(rng, to_hear)
         asked = [(w, d, _closed(d)) for w, d in weighed if d.task.kind == "vqa"]
         self._questions = ByWeight([(w, (d.name, independent(rng, cases))) for w, d, cases in asked if cases])
-        told = [(w, _shown(_reports(d, seed), held)) for w, d in weighed if d.task.kind == "report"]
+        told = [(w, not_about(_reports(d, seed), held)) for w, d in weighed if d.task.kind == "report"]
         self._reports = ByWeight([(w, endless(rng, records)) for w, records in told if records])
-        kept = [(w, _shown(records, held)) for w, records in given]
+        kept = [(w, not_about(records, held)) for w, records in given]
         self._given = ByWeight([(w, endless(rng, records)) for w, records in kept if records])
 
     def by_kind(self) -> dict[str, Callable[[str], Record]]:
@@ -205,11 +205,6 @@ class _Maker:
 
     def _from_file(self, identity: str) -> Record:
         return replace(next(self._given.draw(self.rng)), id=identity, kind="given")
-
-
-def _shown(records: Sequence[Record], held: Collection[Path]) -> list[Record]:
-    """Those that are about no image that is held back."""
-    return [r for r in records if r.image is None or r.image.path.resolve() not in held]
 
 
 def _reports(dataset: Dataset, seed: int) -> list[Record]:
