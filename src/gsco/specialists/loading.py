@@ -76,6 +76,7 @@ def restored(config: dict[str, Any], tensors: Tensors, cache: Path | None) -> Tr
         "multi_label": bool(config.get("multi_label", False)),
     }
     made = _class_of(config["kind"])._restore(base, config["model"], tensors, cache)
+    made.names = config.get("names")  # older folders have none
     made.temperature = float(config["temperature"])
     if made.multi_label:
         made.label_temperatures = np.asarray(config["labels"]["temperatures"], dtype=np.float64)

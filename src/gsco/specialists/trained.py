@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsco.cases import Case, Dataset, ImageRef
+from gsco.cases.names import prettify
 from gsco.disk import make_folder, write_atomic
 from gsco.errors import ModelError
 from gsco.progress import Progress
@@ -127,6 +128,7 @@ class TrainedSpecialist(ABC):
         name: unique among the specialists of a run, file-name safe.
         recipe: the registry name it was made by (``"linear_probe:resnet18"``).
         options: option keys in the order of the probabilities.
+        names: what each option is called, ``{"0": "malignant", …}``; None where nobody took that down.
         multi_label: whether a case may have several labels; then each has a probability of its own.
         temperature: by which logits are divided, fitted on validation (single-label tasks).
         label_temperatures / thresholds: the same of each label, and above which probability it is said,
@@ -151,6 +153,7 @@ class TrainedSpecialist(ABC):
         self.name = name
         self.recipe = recipe
         self.options = options
+        self.names: dict[str, str] | None = None
         self.multi_label = multi_label
         self.temperature = 1.0
         self.label_temperatures = np.ones(len(options))
@@ -208,7 +211,11 @@ class TrainedSpecialist(ABC):
         return [(self.options[int(choice)],) for choice in probabilities.argmax(axis=1)]
 
     def calibrate(self, job: TrainingJob) -> None:
-        """Fit the temperature, the label sets and abstention on validation; take down the figures there."""
+        """Fit the temperature, the label sets and abstention on validation; take down the figures there.
+
+        What the options are called, and what data these are, is taken down, too.
+        """
+        self.names = {option.key: option.name for option in job.dataset.task.options}
         self.details.update(
             dataset=job.dataset.name,
             modality=job.dataset.task.modality,
@@ -252,6 +259,7 @@ class TrainedSpecialist(ABC):
             "name": self.name,
             "recipe": self.recipe,
             "options": list(self.options),
+            "names": self.names,
             "temperature": self.temperature,
             **self._labels_config(),
             "reliability": self.reliability,
@@ -334,10 +342,11 @@ class TrainedSpecialist(ABC):
 def card(config: dict[str, Any]) -> str:
     """The model card (Markdown) of a specialist's ``config.json``."""
     details = config["details"]
+    options = ", ".join(_called(config, key) for key in config["options"])
     lines = [
         f"# Specialist `{config['name']}`",
         "",
-        f"Recipe `{config['recipe']}`, options: {', '.join(f'`{key}`' for key in config['options'])}.",
+        f"Recipe `{config['recipe']}`, options: {options}.",
         "",
         "**For research only. Not a medical device: do not use it to decide about a patient.**",
         "",
@@ -366,6 +375,12 @@ def card(config: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _called(config: dict[str, Any], key: str) -> str:
+    """An option's key, with its name where that says more."""
+    name = (config.get("names") or {}).get(key, key)
+    return f"`{key}`" if name in (key, prettify(key)) else f"`{key}` ({name})"
+
+
 def _opinion_lines(config: dict[str, Any]) -> list[str]:
     """What it knows about its own answers; nothing for a folder made before that was taken down."""
     if config.get("class_reliability") is None:
@@ -381,7 +396,7 @@ def _opinion_lines(config: dict[str, Any]) -> list[str]:
         "|---|---|",
     ]
     pairs = zip(config["options"], config["class_reliability"], strict=True)
-    lines += [f"| {key} | {share:.3f} |" for key, share in pairs]
+    lines += [f"| {_called(config, key)} | {share:.3f} |" for key, share in pairs]
     cut, sets = config["abstains_below"], config["conformal"]
     return [
         *lines,

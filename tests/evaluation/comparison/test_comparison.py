@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import yaml
 
 from gsco.cases import Dataset, load_dataset
 from gsco.cli import main
@@ -21,7 +22,7 @@ from gsco.evaluation.comparison import compare_specialists, evaluate_specialist
 from gsco.evaluation.comparison.answers import ask, load_contestants
 from gsco.evaluation.comparison.compare import Comparison
 from gsco.evaluation.report.comparison import render_comparison
-from gsco.specialists import load_specialist
+from gsco.specialists import load_specialist, train_specialist
 from gsco.specialists.conformal import ConformalSets
 
 
@@ -115,6 +116,31 @@ def test_an_external_set_is_mapped_by_name(
     assert mapping["dropped_options"] == rest
     assert mapping["n_kept"] == found.about["n"] == len(cases)
     assert mapping["n_kept"] + mapping["n_dropped"] == len(phantoms.split("test"))
+
+
+def test_a_specialist_keeps_what_its_coded_labels_are_called(
+    phantom_folder: Path, phantoms: Dataset, feature_cache: Path, tmp_path: Path
+) -> None:
+    code = {option.key: f"{number}" for number, option in enumerate(phantoms.task.options)}
+    coded = relabelled(phantom_folder, tmp_path / "coded", lambda row: {**row, "label": code[row["label"]]})
+    names = {code[option.key]: f"The {option.key}" for option in phantoms.task.options}
+    (coded / "dataset.yaml").write_text(yaml.safe_dump({"options": names}))
+    trained = train_specialist("linear_probe", load_dataset(coded), cache=feature_cache)
+    trained.save_pretrained(tmp_path / "own")
+    again = load_specialist(tmp_path / "own", cache=feature_cache)
+    assert again.names == trained.names == names
+    first = phantoms.task.keys[0]
+    assert f"`{code[first]}` (The {first})" in (tmp_path / "own" / "README.md").read_text()
+
+    other = relabelled(
+        phantom_folder, tmp_path / "other", lambda row: {**row, "label": f"the-{row['label'].upper()}"}
+    )
+    found = evaluate_specialist(tmp_path / "own", other, external=True, cache=feature_cache, n_resamples=100)
+    assert found.about["mapping"]["mapped"] == {f"the-{key.upper()}": code[key] for key in phantoms.task.keys}
+    moved = dict(zip(names, [*list(names.values())[1:], names["0"]], strict=True))
+    (coded / "dataset.yaml").write_text(yaml.safe_dump({"options": moved}))
+    with pytest.raises(ModelError, match=f"'0' is The {first} to the specialist"):
+        evaluate_specialist(tmp_path / "own", coded, cache=feature_cache, n_resamples=100)
 
 
 def test_the_result_is_as_the_issue_has_it(compared: Comparison, phantoms: Dataset) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +12,12 @@ from hypothesis import strategies as st
 
 from gsco.cases import Option
 from gsco.errors import LabelError
-from gsco.evaluation.comparison.labels import map_labels, means_else, plain
+from gsco.evaluation.comparison.labels import map_labels, means_else, option_names, plain
+
+
+def of(dataset: str, *own: str, **said: str) -> Any:
+    """A specialist as it was trained on a dataset, with the names that it keeps itself, if any."""
+    return SimpleNamespace(options=own, details={"dataset": dataset}, names=said or None)
 
 
 def options(**names: str) -> list[Option]:
@@ -27,29 +35,36 @@ def test_keys_and_readable_names_match_whatever_the_spelling() -> None:
 
 def test_the_catalogue_knows_the_names_of_a_public_set() -> None:
     labels = options(m="melanoma", v="Vascular Lesion")
-    assert dict(map_labels(labels, ("mel", "vasc"), trained_on="ham10000").pairs) == {"m": "mel", "v": "vasc"}
+    names = option_names(of("ham10000", "mel", "vasc"))
+    assert dict(map_labels(labels, ("mel", "vasc"), names=names).pairs) == {"m": "mel", "v": "vasc"}
     with pytest.raises(LabelError):
         map_labels(labels, ("mel", "vasc"))
 
 
 def test_a_number_means_something_else_in_every_set() -> None:
     breast = [Option("0", "malignant"), Option("1", "normal or benign")]
+    names = option_names(of("pneumoniamnist_64", "0", "1"))
     with pytest.raises(
         LabelError, match=r"none of the specialist's options \(0 \(normal\), 1 \(pneumonia\)\)"
     ):
-        map_labels(breast, ("0", "1"), trained_on="pneumoniamnist")
-    assert "'0' is normal" in str(means_else(breast, ("0", "1"), "pneumoniamnist"))
-    assert (
-        means_else([Option("0", "normal"), Option("1", "pneumonia")], ("0", "1"), "pneumoniamnist_64") is None
-    )
-    assert means_else([Option("0", "class 0"), Option("1", "class 1")], ("0", "1"), "mine") is None
+        map_labels(breast, ("0", "1"), names=names)
+    assert "'0' is normal" in str(means_else(breast, names))
+    assert means_else([Option("0", "normal"), Option("1", "pneumonia")], names) is None
+    unknown = option_names(of("mine", "0", "1"))
+    assert means_else([Option("0", "class 0"), Option("1", "class 1")], unknown) is None
+    assert means_else([Option("0", "class 0")], {"0": "0"}) is None  # trained on bare numbers
     assert dict(map_labels(breast, ("0", "1"), given=["malignant=0", "1=1"]).pairs) == {"0": "0", "1": "1"}
 
 
 def test_medmnists_numbers_have_names() -> None:
     nih = options(no_finding="no finding", pneumonia="pneumonia")
-    found = map_labels(nih, ("0", "1"), trained_on="pneumoniamnist", given=["no_finding=normal"])
+    names = option_names(of("pneumoniamnist", "0", "1"))
+    found = map_labels(nih, ("0", "1"), names=names, given=["no_finding=normal"])
     assert dict(found.pairs) == {"no_finding": "0", "pneumonia": "1"}
+
+
+def test_what_a_specialist_says_of_its_options_comes_before_the_catalogue() -> None:
+    assert option_names(of("ham10000", "mel", "nv", mel="dark one")) == {"mel": "dark one"}
 
 
 def test_what_no_name_tells_is_given_by_hand() -> None:

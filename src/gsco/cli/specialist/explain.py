@@ -28,8 +28,7 @@ def explain(
     from gsco.cases import ImageRef, load_image
     from gsco.cases.paths import expanded
     from gsco.cli.console import RESEARCH_ONLY, print_json, stdout
-    from gsco.evaluation.comparison.answers import trained_on
-    from gsco.evaluation.comparison.labels import plain, readable_names
+    from gsco.evaluation.comparison.labels import option_names, plain
     from gsco.specialists import load_specialist
     from gsco.specialists.heatmaps import heatmap
     from gsco.specialists.overlays import save_figure
@@ -37,7 +36,7 @@ def explain(
     ref = ImageRef(expanded(image))
     picture = load_image(ref)  # a broken image is told before anything is loaded for it
     specialist = load_specialist(folder)
-    names = readable_names(specialist.options, trained_on(specialist))
+    names = option_names(specialist)
     found = heatmap(
         specialist, ref, {plain(name): key for key, name in names.items()}.get(plain(option or ""), option)
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gsco.cases import Case, Dataset, ImageRef
 from gsco.disk import storage_errors, write_atomic
 from gsco.errors import DatasetError, ModelError, NoLabelsError
-from gsco.evaluation.comparison.labels import means_else
+from gsco.evaluation.comparison.labels import means_else, option_names
 from gsco.evaluation.metrics import Floats
 from gsco.progress import Count
 
@@ -195,11 +195,6 @@ def check_dataset(dataset: Dataset, split: Split) -> None:
         )
 
 
-def trained_on(specialist: Specialist) -> str:
-    """Name of the dataset that a specialist was trained on; empty where it does not say."""
-    return str(getattr(specialist, "details", {}).get("dataset", ""))
-
-
 def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
     """Position among the specialist's options of each of the dataset's.
 
@@ -215,7 +210,7 @@ def columns_for(contestant: Contestant, dataset: Dataset) -> list[int]:
             where=str(contestant.folder),
             remedy="Train one on this dataset.",
         )
-    other = means_else(dataset.task.options, own, trained_on(contestant.specialist))
+    other = means_else(dataset.task.options, option_names(contestant.specialist))
     if set(own) != set(options) or other:
         raise ModelError(
             f"specialist {contestant.name!r} chooses among {', '.join(own)}, but {dataset.name} has "

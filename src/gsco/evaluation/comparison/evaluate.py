@@ -21,10 +21,9 @@ from gsco.evaluation.comparison.answers import (
     labelled,
     load_contestants,
     thresholds_for,
-    trained_on,
 )
 from gsco.evaluation.comparison.figures import as_answers, by_key, judge
-from gsco.evaluation.comparison.labels import LabelMap, map_labels, readable_names
+from gsco.evaluation.comparison.labels import LabelMap, map_labels, option_names
 from gsco.evaluation.metrics import Floats
 from gsco.evaluation.progress import Reporter, Silent
 from gsco.evaluation.statistics import RESAMPLES
@@ -167,8 +166,8 @@ def _external(who: Contestant, dataset: Dataset, split: Split, mapping: Sequence
             where=str(who.folder),
             remedy="On another dataset, specialists with one label a case can be judged.",
         )
-    own, source = who.specialist.options, trained_on(who.specialist)
-    found = map_labels(dataset.task.options, own, trained_on=source, given=mapping)
+    names = option_names(who.specialist)
+    found = map_labels(dataset.task.options, who.specialist.options, names=names, given=mapping)
     cases = labelled(dataset, split)
     known = tuple(case for case in cases if case.label in found.pairs)
     if not known:
@@ -178,5 +177,4 @@ def _external(who: Contestant, dataset: Dataset, split: Split, mapping: Sequence
             remedy="Name another split, or map more labels with --map LABEL=OPTION.",
         )
     truth = np.asarray([found.options.index(found.pairs[str(case.label)]) for case in known])
-    names = readable_names(own, source)
     return _Given(known, truth, found.options, names, mapping=found, n_dropped=len(cases) - len(known))

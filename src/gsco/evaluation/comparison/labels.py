@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from gsco.cases.medmnist_names import MEDMNIST_2D
 from gsco.cases.names import known_set
 from gsco.errors import LabelError
 from gsco.evaluation.metrics import Floats
+
+if TYPE_CHECKING:
+    from gsco.specialists import Specialist
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def map_labels(
     labels: Sequence[Option],
     own: Sequence[str],
     *,
-    trained_on: str = "",
+    names: Mapping[str, str] | None = None,
     given: Sequence[str] = (),
 ) -> LabelMap:
     """Match labels and options by key or readable name, without regard to case, blanks and punctuation.
@@ -70,14 +74,13 @@ def map_labels(
     Args:
         labels: of the dataset.
         own: option keys of the specialist.
-        trained_on: name of the set it was trained on; the catalogue may know its readable names.
+        names: what these options are called, as far as that is known.
         given: ``label=option`` each, for what no name tells; they come before the names.
 
     Raises:
         LabelError: fewer than two options are mapped, or a given pair names what is not there.
     """
-    readable = readable_names(own, trained_on)
-    named = {plain(name): key for key, name in readable.items()} | {plain(key): key for key in own}
+    named = {plain(name): key for key, name in (names or {}).items()} | {plain(key): key for key in own}
     pairs = _given(labels, own, named, given)
     for label in labels:
         said = [text for text in (label.key, label.name) if not _is_number(text)]
@@ -88,7 +91,7 @@ def map_labels(
     options = tuple(key for key in own if key in pairs.values())
     if len(options) < 2:
         raise LabelError(
-            f"{len(options) or 'none'} of the specialist's options ({_listed(own, readable)}) "
+            f"{len(options) or 'none'} of the specialist's options ({_listed(own, names or {})}) "
             f"{'is' if len(options) == 1 else 'are'} found among the labels "
             f"({_listed(*_keys_and_names(labels))}); two are needed",
             remedy="Say which label means which option: --map LABEL=OPTION.",
@@ -107,18 +110,16 @@ def plain(text: str) -> str:
     return re.sub(r"[\W_]+", " ", folded).strip() or folded
 
 
-def means_else(labels: Sequence[Option], own: Sequence[str], trained_on: str) -> str | None:
+def means_else(labels: Sequence[Option], names: Mapping[str, str]) -> str | None:
     """A key that a dataset and a specialist share though they mean different things by it, else None.
 
     Args:
         labels: of the dataset.
-        own: option keys of the specialist.
-        trained_on: name of the set it was trained on.
+        names: what the specialist's options are called, as far as that is known.
     """
-    readable = readable_names(own, trained_on)
     for label in labels:
-        mine = readable.get(label.key)
-        if _is_number(label.key) and mine is not None and plain(mine) != plain(label.name):
+        mine = names.get(label.key, label.key)
+        if _is_number(label.key) and not _is_number(mine) and plain(mine) != plain(label.name):
             return f"{label.key!r} is {mine} to the specialist and {label.name} in the data"
     return None
 
@@ -127,11 +128,16 @@ def _is_number(text: str) -> bool:
     return plain(text).isdecimal()
 
 
-def readable_names(own: Sequence[str], trained_on: str) -> dict[str, str]:
-    """What the options of a specialist are called, as far as the public set it was trained on is known.
+def option_names(specialist: Specialist) -> dict[str, str]:
+    """What the options of a specialist are called: as it says itself, or as its public training set does.
 
-    MedMNIST numbers its classes, so there the number is the key.
+    MedMNIST numbers its classes, so there the number is the key. Options of which neither says anything are
+    left out: their keys are their names.
     """
+    said: Mapping[str, str] | None = getattr(specialist, "names", None)
+    if said is not None:
+        return dict(said)
+    own, trained_on = specialist.options, str(getattr(specialist, "details", {}).get("dataset", ""))
     known, numbered = known_set(trained_on), MEDMNIST_2D.get(re.sub(r"_\d+$", "", trained_on.lower()))
     if known:
         return {key: known.names[key] for key in own if key in known.names}
