@@ -17,7 +17,7 @@ _KILLED = """
 import os, signal, sys
 from gsco.generalist.internvl_chat import convert_checkpoint
 
-def progress(done, total, what):
+def progress(what, done, total):
     if what.startswith("model-00002"):
         os.kill(os.getpid(), signal.SIGKILL)
 

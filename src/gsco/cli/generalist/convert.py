@@ -71,7 +71,7 @@ def convert(
             drop_unused_layers=drop_unused_layers,
             dtype=dtype,
             system=system,
-            progress=lambda done, total, what: step(done // 1_000_000, total // 1_000_000, what),
+            progress=lambda what, done, total: step(done // 1_000_000, total // 1_000_000, what),
         )
     for note in made.notes:
         progress.note(note)

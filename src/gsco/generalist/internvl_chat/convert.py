@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from gsco.generalist.internvl_chat.config_map import Layout, native_config, read
 from gsco.generalist.internvl_chat.journal import DRAFT, Journal, is_finished
 from gsco.generalist.internvl_chat.plan import Plan, check_against_model, make_plan
 from gsco.generalist.internvl_chat.tensors import FLOATS, header_bytes
+from gsco.progress import Progress
 
 _SPARE = 64 << 20  # bytes beside the shards: tokenizer, configuration, what a file system needs itself
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def convert_checkpoint(
         drop_unused_layers: leave out the layers of the vision tower that the projector never reads.
         dtype: ``bfloat16``, ``float16`` or ``float32`` for all weights; as they are by default.
         system: system message of the chat template, where not the checkpoint's own.
-        progress: called with (bytes done, bytes in all, what).
+        progress: told the shard being written, bytes done, bytes in all.
 
     Raises:
         ModelError: the checkpoint is missing, broken, incomplete or of another layout; or `out` holds
@@ -269,7 +267,7 @@ def _write_shards(plan: Plan, target: Path, journal: Journal, progress: Progress
                     file.write(piece)
                     done += len(piece)
                     if progress:
-                        progress(done, total, name)
+                        progress(name, done, total)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target / name)
