@@ -34,6 +34,19 @@ def test_what_the_bootstrap_drew_is_named() -> None:
     assert wording.drawn_units({"n": 60, "n_clusters": 60}) == "images"
 
 
+def test_what_made_no_mistake_is_said_to_show_little() -> None:
+    right = {"accuracy": {"value": 1.0, "low": 0.540742, "high": 1.0}}
+    wrong = {"accuracy": {"value": 0.8, "low": 0.4, "high": 0.9}}
+    assert wording.faultless({"gsco": wrong}, 6) == ""
+    few = {"gsco": right, "mean_probability": right, "rad": wrong}
+    assert wording.faultless(few, 6) == (
+        "Without a wrong answer in 6 cases: GSCo (both) and the mean probability. There macro-F1's interval "
+        "has no width and says nothing; the share of right answers is .541 or more (exact 95 % interval)."
+    )
+    many = dict.fromkeys(("gsco", "moed", "rad", "generalist"), right)
+    assert wording.faultless(many, 6).startswith("Without a wrong answer in 6 cases: 4 arms. ")
+
+
 def test_the_verdict_in_one_sentence() -> None:
     row = {**ROW, "difference": 0.03, "low": -0.02, "high": 0.08, "p_value": 0.21, "p_holm": 0.42}
     arms = {

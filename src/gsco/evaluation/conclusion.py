@@ -17,7 +17,7 @@ from gsco.evaluation.data import read_record
 from gsco.evaluation.foreign import foreign_note, sign_facts
 from gsco.evaluation.heatmaps import stored_heatmap
 from gsco.evaluation.report import file_thumbnail, render_report
-from gsco.evaluation.report.wording import comparison_sentence, headline
+from gsco.evaluation.report.wording import comparison_sentence, faultless, headline
 from gsco.evaluation.summary import summarise
 from gsco.evaluation.work import Work
 
@@ -89,7 +89,7 @@ def conclude(work: Work, lines: Sequence[dict[str, Any]], *, dataset: Dataset | 
             n_resamples=config.resamples,
         )
         folder.write_json("metrics.json", metrics)
-    notes = tuple(_notes(work, lines))
+    notes = tuple(_notes(work, lines, metrics))
     with work.stage("page"):
         page = render_report(
             metrics=metrics,
@@ -173,7 +173,7 @@ def _verdict(metrics: dict[str, Any]) -> str:
     return "\n".join([*sentences, *(comparison_sentence(row, metrics["arms"]) for row in rows)])
 
 
-def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _notes(work: Work, lines: Sequence[dict[str, Any]], metrics: dict[str, Any]) -> Iterator[str]:
     """What a reader of the figures should know first."""
     config, record = work.config, read_record(work.folder)
     if record["card"].get("synthetic"):
@@ -187,6 +187,8 @@ def _notes(work: Work, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
         )
     if record["answered"] < record["cases"][config.split]:
         yield f"Only {record['answered']} of {record['cases'][config.split]} cases were answered (--limit)."
+    if sure := faultless(metrics["arms"], metrics["n"]):
+        yield sure
     for line in record.get("absent", ()):  # runs of earlier versions did not write it
         yield f"{line[0].upper()}{line[1:]}."
     if record["skipped"]:

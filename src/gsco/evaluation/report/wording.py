@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gsco.errors import counted
 from gsco.evaluation.arm_words import arm_name, with_article
 
 METRIC_NAMES: dict[str, str] = {
@@ -115,6 +116,23 @@ def headline(comparisons: Sequence[Mapping[str, Any]], focus: str | None) -> str
         if which in against.values()
     ]
     return f"By macro-F1, {name} " + _listed(parts) + "."
+
+
+def faultless(arms: Mapping[str, Mapping[str, Any]], n: int) -> str:
+    """Which arms answered all of `n` cases rightly, and how little that may say; empty where none did.
+
+    Resamples without an error are all alike, so macro-F1 has an interval without width there; the exact
+    one of accuracy tells what as many cases can show.
+    """
+    names = [arm for arm, figures in arms.items() if figures["accuracy"]["value"] == 1]
+    if not names:
+        return ""
+    who = _listed([with_article(arm) for arm in names]) if len(names) < 4 else f"{len(names)} arms"
+    return (
+        f"Without a wrong answer in {counted(n, 'case')}: {who}. There macro-F1's interval has no width and "
+        f"says nothing; the share of right answers is {number(arms[names[0]]['accuracy']['low'])} or more "
+        "(exact 95 % interval)."
+    )
 
 
 def _listed(parts: Sequence[str]) -> str:
