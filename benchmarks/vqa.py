@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,12 +65,8 @@ def main() -> None:
         f"always {frequent!r}": np.full(len(cases), OPTIONS.index(frequent)),
     }
     for name, answers in rows.items():
-        right = np.asarray(answers, dtype=np.int64)
-        positions, n = cluster_positions(clusters)
-        each = np.stack([right == truth, np.ones(len(truth))], axis=1)
-        found = bootstrap_interval(per_cluster(each, positions, n), share)
-        shown = f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
-        print(f"  {name:28}{shown}  {int((right == truth).sum())}/{len(truth)}")
+        right = np.asarray(answers, dtype=np.int64) == truth
+        print(f"  {name:28}{accuracy(right, clusters)}  {int(right.sum())}/{len(truth)}")
     if options.json:
         lines = [
             {"id": case.id, "reference": said(case), "yes": float(p), "yes_without_image": float(q)}
@@ -78,9 +75,14 @@ def main() -> None:
         options.json.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
 
 
-def share(sums: np.ndarray) -> np.ndarray:
-    """Right answers over all, of sums (r, 2)."""
-    return np.asarray(sums[:, 0] / sums[:, 1])
+def accuracy(right: np.ndarray, clusters: Sequence[str]) -> str:
+    """The share of answers (n,) that are right, with its interval over clusters (n,)."""
+    positions, n = cluster_positions(clusters)
+    each = np.stack([right, np.ones(len(right))], axis=1)
+    found = bootstrap_interval(
+        per_cluster(each, positions, n), lambda sums: np.asarray(sums[:, 0] / sums[:, 1])
+    )
+    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 
 
 def said(case: Case) -> str:

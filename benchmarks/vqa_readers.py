@@ -26,12 +26,10 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from gsco.cases import Case, load_dataset
-from gsco.evaluation.report.wording import number
-from gsco.evaluation.statistics import bootstrap_interval, cluster_positions, per_cluster
 from gsco.generalist.nano.assemble import assemble_base, load_base
 from gsco.specialists.backbones import load_backbone
 from gsco.specialists.features import extract
-from vqa import OPTIONS, said, share
+from vqa import OPTIONS, accuracy, said
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 LAYER = 24
@@ -81,8 +79,8 @@ def main() -> None:
             folded[ask] = read(turn, truth, groups, fit, ask)
         asked = read(turn, truth, groups, here, there)
         print(
-            f"  {name:22} {interval(folded == truth[here], groups[here])}  "
-            f"test {interval(asked == truth[there], groups[there])}",
+            f"  {name:22} {accuracy(folded == truth[here], list(groups[here]))}  "
+            f"test {accuracy(asked == truth[there], list(groups[there]))}",
             flush=True,
         )
 
@@ -136,14 +134,6 @@ def beside(*parts: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:
     """The parts' features side by side."""
     fitted, asked = (hstack([csr_matrix(part[side]) for part in parts], format="csr") for side in (0, 1))
     return fitted, asked
-
-
-def interval(right: np.ndarray, groups: np.ndarray) -> str:
-    """The share that is right, with its interval over images."""
-    positions, n = cluster_positions(list(groups))
-    each = np.stack([right.astype(np.int64), np.ones(len(right), dtype=np.int64)], axis=1)
-    found = bootstrap_interval(per_cluster(each, positions, n), share)
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 
 
 if __name__ == "__main__":
